@@ -59,7 +59,10 @@ impl StreamName {
             }
         }
         if name.split('/').next() == Some(RESERVED_SEGMENT) {
-            return Err(Refusal::new(Code::ReservedName, "paths below '__ds' are reserved for the protocol's control interfaces"));
+            return Err(Refusal::new(
+                Code::ReservedName,
+                "paths below '__ds' are reserved for the protocol's control interfaces",
+            ));
         }
         Ok(Self(name.into()))
     }
@@ -77,7 +80,9 @@ impl StreamName {
         let mut path = String::with_capacity(self.0.len());
         for byte in self.0.bytes() {
             match byte {
-                b'/' | b'-' | b'.' | b'_' | b'~' | b':' | b'@' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => path.push(char::from(byte)),
+                b'/' | b'-' | b'.' | b'_' | b'~' | b':' | b'@' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                    path.push(char::from(byte))
+                }
                 _ => write!(path, "%{byte:02X}").expect("writing to a String does not fail"),
             }
         }
@@ -102,7 +107,10 @@ mod tests {
 
     #[test]
     fn what_could_mean_two_things_is_refused() {
-        for path in ["", "/", "a//b", "a/", "/a", ".", "a/../b", "%2e%2e/b", "a%2Fb", "a%5cb", "a%00", "a%0d%0a", "a%7f", "%zz", "%2", "%ff"] {
+        for path in [
+            "", "/", "a//b", "a/", "/a", ".", "a/../b", "%2e%2e/b", "a%2Fb", "a%5cb", "a%00", "a%0d%0a", "a%7f", "%zz",
+            "%2", "%ff",
+        ] {
             assert_eq!(code(path), Code::InvalidName, "{path}");
         }
         assert_eq!(code("__ds/subscriptions/x"), Code::ReservedName);

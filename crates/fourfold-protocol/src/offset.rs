@@ -47,10 +47,7 @@ impl Offset {
         if !bytes[..12].iter().all(is_hex) || !bytes[13..].iter().all(u8::is_ascii_digit) {
             return None; // from_str_radix would take a sign or upper case
         }
-        Some(Self {
-            epoch: Epoch(u64::from_str_radix(&token[..12], 16).ok()?),
-            position: token[13..].parse().ok()?,
-        })
+        Some(Self { epoch: Epoch(u64::from_str_radix(&token[..12], 16).ok()?), position: token[13..].parse().ok()? })
     }
 }
 
@@ -112,8 +109,16 @@ mod tests {
 
     #[test]
     fn signs_case_and_length_matter() {
-        for bad in ["", "0", "+19aab3f2c10_0000000000000042", "019AAB3F2C10_0000000000000042", "019aab3f2c10_+000000000000042",
-            "019aab3f2c10-0000000000000042", "019aab3f2c10_00000000000000042", "é19aab3f2c1_0000000000000042"] {
+        for bad in [
+            "",
+            "0",
+            "+19aab3f2c10_0000000000000042",
+            "019AAB3F2C10_0000000000000042",
+            "019aab3f2c10_+000000000000042",
+            "019aab3f2c10-0000000000000042",
+            "019aab3f2c10_00000000000000042",
+            "é19aab3f2c1_0000000000000042",
+        ] {
             assert_eq!(Start::parse(bad), None, "{bad}");
         }
     }

@@ -1,1 +1,35 @@
-//! placeholder
+//! The heart: streams, cursors over them, and what an engine promises. No disk, no socket.
+//!
+//! ```text
+//! Engine::append → durable → Stream::advance → Relay → sleeping Cursors wake and read
+//! ```
+//!
+//! - [`engine`]: the trait, what goes in and what comes out
+//! - [`admission`]: whether an append may go in; one rule book for every engine
+//! - [`stream`]: a stream while it is hot: its tail, its recent records, who waits
+//! - [`relay`]: wakes the subscribers of a shard from within that shard
+//! - [`streams`]: the streams that are hot
+//! - [`cursor`]: a subscriber's place, and what it reads next
+//! - [`frame`]: records encoded once for a dialect and shared by every cursor that stands at the same place
+//! - [`pace`]: how often a stream moves, for the advice to pollers
+
+pub mod admission;
+pub mod cursor;
+pub mod engine;
+pub mod frame;
+pub mod pace;
+pub mod relay;
+pub mod stream;
+pub mod streams;
+
+pub use admission::{Admission, Head, ProducerState};
+pub use cursor::{Cursor, Ended, Next, ReadRefusal};
+pub use engine::{
+    Append, AppendError, Appended, Batch, Create, CreateError, Created, Engine, Limit, Listed, Listing, OpenError,
+    Pending, Producer, ReadError, Retention, StreamConfig, Unavailable,
+};
+pub use fourfold_protocol::Portion;
+pub use frame::{Dialect, Frame};
+pub use relay::{Relay, RelayTask, Shard};
+pub use stream::{Stream, Tail};
+pub use streams::Streams;

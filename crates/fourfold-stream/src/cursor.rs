@@ -1,0 +1,276 @@
+//! A subscriber's place in a stream, and what it reads next. Nothing else is kept for a subscriber.
+//!
+//! ```text
+//!            ┌── tail moved ──┐
+//!            ▼                │
+//!  next() ─ Frame ─ write ─ next() ─ Wait ─ sleep until moved
+//!            ▲                │
+//!            └─ catch_up() ─ Behind      (too far back for the recent records)
+//! ```
+
+use std::sync::Arc;
+
+use fourfold_protocol::{Code, Portion, Record, Refusal, Start};
+
+use crate::{
+    Stream,
+    engine::{Engine, Limit, ReadError, Unavailable},
+    frame::{Dialect, Frame, Key, interval_now},
+    relay::Shard,
+};
+
+/// One portion of a live read: large enough that catching up is not a matter of system calls, small enough that what a
+/// stalled reader pins is little. At least one record is read however large it is.
+pub const PORTION: Limit = Limit { records: 1_000, bytes: 64 * 1024 };
+
+/// A client's `cursor` may be ahead of the clock; ours then runs ahead of it by at most an hour. Spec: "Caching and Collapsing".
+const CURSOR_JITTER_MAX: u64 = 180;
+
+/// A place in a stream, on a shard.
+#[derive(Debug)]
+pub struct Cursor {
+    stream: Arc<Stream>,
+    at: u64,
+    /// `streamCursor` must not fall behind this; 0 for nothing.
+    floor: u64,
+    gap: Option<Box<fourfold_protocol::Offset>>,
+    shard: Shard,
+    greeted: bool,
+    finished: bool,
+}
+
+/// What a cursor finds.
+#[derive(Debug)]
+pub enum Next {
+    /// Write this; the cursor has moved past it.
+    Frame(Frame),
+    /// The records are not in memory: [`Cursor::catch_up`].
+    Behind,
+    /// Nothing new: sleep on [`Stream::moved`].
+    Wait,
+    /// Nothing will follow.
+    Ended(Ended),
+}
+
+/// Why nothing will follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The stream is closed, and the frame before this said so.
+    Closed,
+    /// The stream was deleted or has expired.
+    Deleted,
+}
+
+/// Why a cursor cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadRefusal {
+    /// The stream was deleted or has expired.
+    Deleted,
+    /// The engine cannot read now.
+    Unavailable(Unavailable),
+}
+
+impl Cursor {
+    /// Where `start` is in the stream.
+    ///
+    /// Errors: [`Code::OffsetPastTail`], [`Code::OffsetOfAnotherEpoch`], [`Code::OffsetTrimmed`], the last two with
+    /// `oldestOffset`, from which the stream can be read.
+    pub fn place(stream: &Stream, start: Start) -> Result<u64, Refusal> {
+        let oldest = stream.oldest();
+        let tail = stream.tail().position;
+        let offset = match start {
+            Start::Oldest => return Ok(oldest),
+            Start::Now => return Ok(tail),
+            Start::At(offset) => offset,
+        };
+        let from_oldest = |code, detail: String| {
+            let oldest = stream.offset(oldest).to_string();
+            Err(Refusal::new(code, detail).with("offset", offset.to_string()).with("oldestOffset", oldest))
+        };
+        if offset.epoch != stream.epoch() {
+            return from_oldest(
+                Code::OffsetOfAnotherEpoch,
+                format!("{offset} belongs to another life of the stream: read on from oldestOffset"),
+            );
+        }
+        if offset.position > tail {
+            return Err(Refusal::new(
+                Code::OffsetPastTail,
+                format!(
+                    "{offset} lies past the tail {}: use an offset that this server handed out",
+                    stream.offset(tail)
+                ),
+            ));
+        }
+        if offset.position < oldest {
+            return from_oldest(
+                Code::OffsetTrimmed,
+                format!("retention has dropped the records from {offset} on: read on from oldestOffset"),
+            );
+        }
+        Ok(offset.position)
+    }
+
+    /// A cursor at a position, from [`place`](Self::place).
+    #[must_use]
+    pub fn new(stream: Arc<Stream>, at: u64, shard: Shard) -> Self {
+        stream.joined(shard);
+        Self { stream, at, floor: 0, gap: None, shard, greeted: false, finished: false }
+    }
+
+    /// The first frame will tell a gap from `lost` to where the cursor stands.
+    pub fn tell_gap(&mut self, lost: fourfold_protocol::Offset) {
+        self.gap = Some(Box::new(lost));
+    }
+
+    /// The client has seen this `streamCursor`: give out greater ones.
+    pub fn seen_cursor(&mut self, seen: u64) {
+        if seen >= interval_now() {
+            self.floor = seen.saturating_add(fastrand::u64(1..=CURSOR_JITTER_MAX));
+        }
+    }
+
+    /// The first frame need not say where the cursor stands: [`next`](Self::next) waits for a record or the end.
+    pub fn greeted(&mut self) {
+        self.greeted = true;
+    }
+
+    /// The stream it is on.
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// The shard it lives on.
+    pub fn shard(&self) -> Shard {
+        self.shard
+    }
+
+    /// The place before the next record.
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// `streamCursor` for an answer written now.
+    pub fn interval(&self) -> u64 {
+        interval_now().max(self.floor)
+    }
+
+    /// What is new, encoded in `dialect`; never waits. Moves the cursor past it.
+    pub fn next(&mut self, dialect: &dyn Dialect, limit: Limit) -> Next {
+        let stream = Arc::clone(&self.stream);
+        let tail = stream.tail();
+        if tail.deleted {
+            return Next::Ended(Ended::Deleted);
+        }
+        if self.finished {
+            return Next::Ended(Ended::Closed);
+        }
+        if self.at == tail.position && self.greeted && !tail.closed && self.gap.is_none() {
+            return Next::Wait;
+        }
+        let interval = self.interval();
+        let key = Key { dialect: dialect.number(), from: self.at, interval };
+        let shared = limit == PORTION && self.gap.is_none();
+        if shared && let Some(frame) = stream.frames().get(key).cloned() {
+            return self.take(frame);
+        }
+        let records: Vec<Record> = {
+            let state = stream.state();
+            if self.at < state.oldest {
+                self.gap.get_or_insert_with(|| Box::new(stream.offset(self.at)));
+                self.at = state.oldest;
+                drop(state);
+                return self.next(dialect, limit);
+            }
+            if self.at < state.recent_from {
+                return Next::Behind;
+            }
+            let first = state.recent.partition_point(|r| r.position < self.at);
+            within(state.recent.range(first..), limit).cloned().collect()
+        };
+        let frame = self.encode(dialect, &records, interval);
+        // A portion that stops short of the tail serves only cursors that are as far behind; the tail may also have moved.
+        if shared && frame.up_to_date {
+            let mut frames = stream.frames();
+            let tail_now = stream.tail();
+            if tail_now.position == frame.next && tail_now.closed == frame.closed && frames.get(key).is_none() {
+                let budget = stream.budget();
+                let (grown, shrunk) = frames.keep(key, frame.clone());
+                budget.give_back(shrunk);
+                if !budget.take(grown) {
+                    budget.give_back(frames.clear());
+                }
+            }
+        }
+        self.take(frame)
+    }
+
+    /// What the engine has from here on, encoded in `dialect`. Moves the cursor past it; cancel-safe: the cursor moves last.
+    pub async fn catch_up(
+        &mut self,
+        engine: &dyn Engine,
+        dialect: &dyn Dialect,
+        limit: Limit,
+    ) -> Result<Frame, ReadRefusal> {
+        loop {
+            match engine.read(&self.stream, self.at, limit).await {
+                Ok(batch) => {
+                    let frame = self.encode(dialect, &batch.records, self.interval());
+                    let frame = Frame { next: batch.next, ..frame };
+                    self.take_frame(&frame);
+                    return Ok(frame);
+                }
+                Err(ReadError::Trimmed { oldest }) => {
+                    self.gap.get_or_insert_with(|| Box::new(self.stream.offset(self.at)));
+                    self.at = oldest;
+                }
+                Err(ReadError::NotFound) => return Err(ReadRefusal::Deleted),
+                Err(ReadError::Unavailable(why)) => return Err(ReadRefusal::Unavailable(why)),
+            }
+        }
+    }
+
+    fn encode(&self, dialect: &dyn Dialect, records: &[Record], interval: u64) -> Frame {
+        // The tail is read after the records: if it has moved on meanwhile, they are not up to date.
+        let tail = self.stream.tail();
+        let next = records.last().map_or(self.at, |last| last.position + 1);
+        let up_to_date = next == tail.position;
+        let closed = up_to_date && tail.closed;
+        let offset = self.stream.offset(next);
+        let gap = self.gap.as_deref().map(|lost| (*lost, self.stream.offset(self.at)));
+        let cursor = (!closed).then_some(interval);
+        let portion = Portion { kind: self.stream.kind(), records, next: offset, up_to_date, closed, cursor, gap };
+        Frame { bytes: dialect.encode(&portion), records: records.len(), next, up_to_date, closed }
+    }
+
+    fn take(&mut self, frame: Frame) -> Next {
+        self.take_frame(&frame);
+        Next::Frame(frame)
+    }
+
+    fn take_frame(&mut self, frame: &Frame) {
+        self.at = frame.next;
+        self.gap = None;
+        self.greeted = true;
+        self.finished = frame.closed;
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        self.stream.left(self.shard);
+    }
+}
+
+/// The records that fit: at least one, if there is any.
+pub fn within<'a>(records: impl Iterator<Item = &'a Record>, limit: Limit) -> impl Iterator<Item = &'a Record> {
+    let mut bytes = 0_usize;
+    records
+        .take(limit.records.max(1))
+        .enumerate()
+        .take_while(move |(n, record)| {
+            bytes = bytes.saturating_add(record.data.len());
+            *n == 0 || bytes <= limit.bytes
+        })
+        .map(|(_, record)| record)
+}
