@@ -2,15 +2,19 @@
 //!
 //! - [`name`]: stream names, checked once at the edge
 //! - [`offset`]: sortable tokens for places in a stream
-//! - [`portion`]: what a cursor reads at one go
 //! - [`record`]: records, and how a body becomes records
+//! - [`portion`]: what a cursor reads at one go
+//! - [`message`]: the JSON message of WebSocket and NDJSON, and what a WebSocket client may send
+//! - [`sse`]: the event stream that an `EventSource` reads
 //! - [`refusal`]: every error that a client can see
 
+pub mod message;
 pub mod name;
 pub mod offset;
 pub mod portion;
 pub mod record;
 pub mod refusal;
+pub mod sse;
 
 pub use name::StreamName;
 pub use offset::{Epoch, Offset, Start};
