@@ -69,6 +69,7 @@ codes! {
     UpgradeRequired = "upgrade-required", 426, false, "this WebSocket version is not spoken";
     HeadersTooLarge = "headers-too-large", 431, false, "the headers are too large";
     Internal = "internal", 500, true, "the server failed";
+    NotImplemented = "not-implemented", 501, false, "this part of the protocol is not spoken yet";
     Overloaded = "overloaded", 503, true, "the server has too much to do";
     Draining = "draining", 503, true, "the server is about to stop";
     StorageFull = "storage-full", 507, true, "the disk is full";

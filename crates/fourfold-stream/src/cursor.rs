@@ -15,16 +15,13 @@ use fourfold_protocol::{Code, Portion, Record, Refusal, Start};
 use crate::{
     Stream,
     engine::{Engine, Limit, ReadError, Unavailable},
-    frame::{Dialect, Frame, Key, interval_now},
+    frame::{Dialect, Frame, Key, interval_after, interval_now},
     relay::Shard,
 };
 
 /// One portion of a live read: large enough that catching up is not a matter of system calls, small enough that what a
 /// stalled reader pins is little. At least one record is read however large it is.
 pub const PORTION: Limit = Limit { records: 1_000, bytes: 64 * 1024 };
-
-/// A client's `cursor` may be ahead of the clock; ours then runs ahead of it by at most an hour. Spec: "Caching and Collapsing".
-const CURSOR_JITTER_MAX: u64 = 180;
 
 /// A place in a stream, on a shard.
 #[derive(Debug)]
@@ -125,9 +122,7 @@ impl Cursor {
 
     /// The client has seen this `streamCursor`: give out greater ones.
     pub fn seen_cursor(&mut self, seen: u64) {
-        if seen >= interval_now() {
-            self.floor = seen.saturating_add(fastrand::u64(1..=CURSOR_JITTER_MAX));
-        }
+        self.floor = interval_after(Some(seen));
     }
 
     /// The first frame need not say where the cursor stands: [`next`](Self::next) waits for a record or the end.
@@ -174,20 +169,13 @@ impl Cursor {
         if shared && let Some(frame) = stream.frames().get(key).cloned() {
             return self.take(frame);
         }
-        let records: Vec<Record> = {
-            let state = stream.state();
-            if self.at < state.oldest {
-                self.gap.get_or_insert_with(|| Box::new(stream.offset(self.at)));
-                self.at = state.oldest;
-                drop(state);
-                return self.next(dialect, limit);
-            }
-            if self.at < state.recent_from {
-                return Next::Behind;
-            }
-            let first = state.recent.partition_point(|r| r.position < self.at);
-            within(state.recent.range(first..), limit).cloned().collect()
-        };
+        let oldest = stream.oldest();
+        if self.at < oldest {
+            self.gap.get_or_insert_with(|| Box::new(stream.offset(self.at)));
+            self.at = oldest;
+            return self.next(dialect, limit);
+        }
+        let Some(records) = stream.recent(self.at, limit) else { return Next::Behind };
         let frame = self.encode(dialect, &records, interval);
         // A portion that stops short of the tail serves only cursors that are as far behind; the tail may also have moved.
         if shared && frame.up_to_date {

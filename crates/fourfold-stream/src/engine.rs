@@ -9,7 +9,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use fourfold_protocol::{Epoch, Record, StreamName};
 
-use crate::Stream;
+use crate::{Stream, Streams};
 
 /// A future that an engine hands out; boxed, so that a server holds any engine as `Arc<dyn Engine>`.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
@@ -48,6 +48,9 @@ pub trait Engine: Send + Sync + 'static {
     /// Counts as a use: a stream with a TTL begins its countdown again. Cheap, never waits; survives a restart to within
     /// a tenth of the TTL.
     fn renew(&self, stream: &Arc<Stream>);
+
+    /// The streams that are hot.
+    fn streams(&self) -> &Streams;
 }
 
 /// What a read found.

@@ -86,3 +86,12 @@ pub(crate) fn interval_now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     now.saturating_sub(INTERVALS_SINCE) / INTERVAL_SECONDS
 }
+
+/// A client's `cursor` may be ahead of the clock; ours then runs ahead of it by at most an hour. Spec: "Caching and Collapsing".
+const JITTER_INTERVALS_MAX: u64 = 180;
+
+/// The present interval, or a greater one than the client has seen.
+pub(crate) fn interval_after(seen: Option<u64>) -> u64 {
+    let now = interval_now();
+    seen.filter(|seen| *seen >= now).map_or(now, |seen| seen.saturating_add(fastrand::u64(1..=JITTER_INTERVALS_MAX)))
+}

@@ -17,8 +17,9 @@ use fourfold_protocol::{Epoch, Kind, Offset, Record, StreamName};
 use tokio::sync::{Notify, futures::Notified};
 
 use crate::{
-    engine::StreamConfig,
-    frame::Frames,
+    cursor::within,
+    engine::{Limit, StreamConfig},
+    frame::{Frames, interval_after},
     pace::Pace,
     relay::{Relay, Shard},
     streams::Budget,
@@ -137,6 +138,16 @@ impl Stream {
         Offset { epoch: self.epoch, position }
     }
 
+    /// The records from `from` on, if they are in memory: none at the tail. `None` if only the engine has them.
+    pub fn recent(&self, from: u64, limit: Limit) -> Option<Vec<Record>> {
+        let state = self.state();
+        if from < state.recent_from || from < state.oldest {
+            return None;
+        }
+        let first = state.recent.partition_point(|record| record.position < from);
+        Some(within(state.recent.range(first..), limit).cloned().collect())
+    }
+
     /// How many cursors follow it. A followed stream is in use: its TTL does not run out.
     pub fn cursors(&self) -> usize {
         self.shards.iter().map(|shard| shard.cursors.load(SeqCst)).sum()
@@ -145,6 +156,11 @@ impl Stream {
     /// When it is worth polling again, from the stream's pace, jittered.
     pub fn poll_after(&self) -> Duration {
         self.state().pace.poll_after(Instant::now(), fastrand::f32())
+    }
+
+    /// `streamCursor` for an answer to a client that has seen this one. Spec: "Caching and Collapsing".
+    pub fn interval_after(&self, seen: Option<u64>) -> u64 {
+        interval_after(seen)
     }
 
     /// For engines: makes durable records visible and wakes who waits. `records` are those that `tail` was moved past, in order;

@@ -1,0 +1,143 @@
+//! One connection: hyper speaks HTTP on it until a live read takes the socket over.
+//!
+//! ```text
+//! serve ── hyper ──┬── plain answers, kept alive
+//!                  └── live read: hyper is dropped, a small new task holds the socket
+//!                        └── a long poll was answered: serve again
+//! ```
+//!
+//! Whoever holds the socket while it is idle decides what a connection costs, so the idle ones are never held by hyper.
+
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use fourfold_protocol::{Code, Refusal};
+use http::{Request, Version, header};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use crate::{
+    answer::{self, Answer},
+    context::{Context, Seat},
+    limits::{HEAD_BUFFER_BYTES, HEAD_WAIT_MAX, HEADER_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX},
+    line, routes,
+    transports::Live,
+    wire::Wire,
+};
+
+/// What a request gets.
+pub(crate) enum Reply {
+    /// An answer, and then the next request.
+    Whole(Answer),
+    /// The socket goes to a transport.
+    Live(Box<Live>),
+}
+
+impl From<Refusal> for Reply {
+    fn from(refusal: Refusal) -> Self {
+        Self::Whole(answer::refusal(&refusal))
+    }
+}
+
+/// Spawns a task that serves HTTP on a socket; `unread` is what was read from it before.
+pub(crate) fn spawn(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
+    // Boxed as a named type: a long poll comes back here, and a future cannot contain itself.
+    let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(serve(socket, unread, context, seat));
+    tokio::spawn(task);
+}
+
+/// The service's word to hyper that the socket is ours now; hyper writes nothing for it.
+#[derive(Debug, thiserror::Error)]
+#[error("a live read takes the socket over")]
+struct TakenOver;
+
+async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
+    let taken = Arc::new(Mutex::new(None::<Box<Live>>));
+    let (wire, exchange) = Wire::new(socket, unread);
+    let service = {
+        let (taken, context) = (Arc::clone(&taken), Arc::clone(&context));
+        service_fn(move |request: Request<Incoming>| {
+            exchange.request();
+            let (taken, context) = (Arc::clone(&taken), Arc::clone(&context));
+            async move {
+                let reply = match check_head(&request) {
+                    Ok(()) => routes::answer(request, &context).await,
+                    Err(refusal) => refusal.into(),
+                };
+                match reply {
+                    Reply::Whole(mut answer) => {
+                        if context.drain.begun() {
+                            answer.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+                        }
+                        Ok(answer)
+                    }
+                    Reply::Live(live) => {
+                        *taken.lock().expect("nobody panics while it holds the slot") = Some(live);
+                        Err(TakenOver)
+                    }
+                }
+            }
+        })
+    };
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new()) // without it the next line is silently off
+        .header_read_timeout(HEAD_WAIT_MAX)
+        .max_buf_size(HEAD_BUFFER_BYTES)
+        .max_headers(HEADERS_MAX)
+        .half_close(true);
+    let mut connection = builder.serve_connection(TokioIo::new(wire), service);
+    {
+        let mut beginning = pin!(context.drain.beginning.notified());
+        beginning.as_mut().enable();
+        let mut draining = context.drain.begun();
+        if draining {
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        std::future::poll_fn(|cx| {
+            if !draining && beginning.as_mut().poll(cx).is_ready() {
+                draining = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            connection.poll_without_shutdown(cx)
+        })
+        .await
+        .ok(); // Whatever ended it, a live read that was asked for is in the slot, and else the connection is over.
+    }
+    let parts = connection.into_parts();
+    let socket = parts.io.into_inner().socket;
+    let live = taken.lock().expect("nobody panics while it holds the slot").take();
+    match live {
+        Some(live) => live.spawn(socket, parts.read_buf, context, seat),
+        None => line::close(socket).await,
+    }
+}
+
+/// What holds for every request, whatever it asks for.
+fn check_head(request: &Request<Incoming>) -> Result<(), Refusal> {
+    let url = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if url > URL_BYTES_MAX {
+        return Err(Refusal::new(Code::UrlTooLong, format!("the URL has {url} bytes, at most {URL_BYTES_MAX} are read: shorten it")));
+    }
+    let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if headers > HEADER_BYTES_MAX {
+        let detail = format!("the headers have {headers} bytes, at most {HEADER_BYTES_MAX} are read: send fewer");
+        return Err(Refusal::new(Code::HeadersTooLarge, detail));
+    }
+    Ok(())
+}
+
+/// Whether the client will send another request on this connection.
+pub(crate) fn keeps_alive<B>(request: &Request<B>) -> bool {
+    let says = |word: &str| {
+        let values = request.headers().get_all(header::CONNECTION);
+        values.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(|v| v.trim().eq_ignore_ascii_case(word))
+    };
+    if request.version() == Version::HTTP_10 { says("keep-alive") } else { !says("close") }
+}
+

@@ -1,0 +1,108 @@
+//! What every connection of a shard shares.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use fourfold_protocol::{Code, Refusal, StreamName};
+use fourfold_stream::{Engine, OpenError, Shard, Stream, Unavailable};
+use tokio::sync::Notify;
+
+use crate::Settings;
+
+/// One a shard.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) shard: Shard,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) drain: Arc<Drain>,
+}
+
+/// Whether the server is about to stop.
+#[derive(Debug, Default)]
+pub(crate) struct Drain {
+    begun: AtomicBool,
+    /// Wakes idle HTTP connections; live readers are woken through their streams.
+    pub(crate) beginning: Notify,
+    connections: AtomicUsize,
+    pub(crate) emptied: Notify,
+}
+
+/// A connection's place among those that are counted.
+#[derive(Debug)]
+pub(crate) struct Seat(Arc<Drain>);
+
+impl Drain {
+    pub(crate) fn begun(&self) -> bool {
+        self.begun.load(SeqCst)
+    }
+
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, SeqCst);
+        self.beginning.notify_waiters();
+    }
+
+    /// A seat, unless `max` are taken.
+    pub(crate) fn seat(self: &Arc<Self>, max: usize) -> Option<Seat> {
+        let seat = Seat(Arc::clone(self));
+        // Counted before it is judged; an unfit seat gives itself back.
+        (self.connections.fetch_add(1, SeqCst) < max).then_some(seat)
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(SeqCst)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.0.connections.fetch_sub(1, SeqCst) == 1 {
+            self.0.emptied.notify_waiters();
+        }
+    }
+}
+
+impl Context {
+    /// The stream, or why not.
+    pub(crate) async fn open(&self, name: &StreamName) -> Result<Arc<Stream>, Refusal> {
+        self.engine.open(name).await.map_err(|e| match e {
+            OpenError::NotFound => not_found(name),
+            OpenError::Unavailable(why) => unavailable(&why),
+        })
+    }
+
+    /// When a client that is sent away should come back, in milliseconds.
+    pub(crate) fn come_back_ms(&self) -> u64 {
+        let spread = u64::try_from(self.settings.drain_spread.as_millis()).unwrap_or(u64::MAX);
+        fastrand::u64(0..=spread).saturating_add(COME_BACK_MS_MIN)
+    }
+}
+
+/// A restart takes at least so long: earlier reconnects would only fail.
+const COME_BACK_MS_MIN: u64 = 500;
+
+pub(crate) fn not_found(name: &StreamName) -> Refusal {
+    Refusal::new(Code::StreamNotFound, format!("there is no stream '{name}': create it with PUT"))
+}
+
+pub(crate) fn unavailable(why: &Unavailable) -> Refusal {
+    match why {
+        Unavailable::Full => Refusal::new(Code::StorageFull, "the server's disk is full: nothing was appended; try again when there is room")
+            .with("retryAfter", RETRY_AFTER_FULL.as_secs()),
+        Unavailable::Overloaded => Refusal::new(Code::Overloaded, "too many appends are waiting: nothing was appended; try again")
+            .with("retryAfter", RETRY_AFTER_OVERLOADED.as_secs()),
+        Unavailable::Failed(text) => {
+            // What failed is for the operator; a client gets to know that it was not its fault.
+            tracing::error!(error = text, "the engine failed");
+            Refusal::new(Code::Internal, "the server could not do it; whether it was done is not known. Read the stream's tail, or append as an idempotent producer, and try again")
+        }
+    }
+}
+
+const RETRY_AFTER_FULL: Duration = Duration::from_secs(5);
+const RETRY_AFTER_OVERLOADED: Duration = Duration::from_secs(1);

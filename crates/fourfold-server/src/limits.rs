@@ -1,0 +1,86 @@
+//! Every maximum of the wire: what it bounds, its unit, and why it is what it is.
+
+use std::time::Duration;
+
+/// The longest request target, in bytes. A stream name of 1,024 bytes may be percent-encoded to three times its length; the query adds little.
+pub const URL_BYTES_MAX: usize = 8 * 1024;
+
+/// All headers of a request together, names and values, in bytes. Cookies and tokens of real sites fit.
+pub const HEADER_BYTES_MAX: usize = 32 * 1024;
+
+/// How many headers a request may have. Browsers send about 20.
+pub const HEADERS_MAX: usize = 100;
+
+/// What the HTTP parser buffers for a request head, in bytes. Larger than the two maxima above, so that what exceeds those is
+/// parsed and refused with an explanation.
+pub const HEAD_BUFFER_BYTES: usize = 64 * 1024;
+
+/// How long a request head may take to arrive, counted from the end of the one before: also how long a connection may be silent
+/// between two requests. Slow attackers hold a connection no longer than this.
+pub const HEAD_WAIT_MAX: Duration = Duration::from_secs(15);
+
+/// How long a request body may take to arrive. 16 MiB in this time is 2.2 Mbit/s.
+pub const BODY_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// A request body, in bytes, unless configured otherwise. Records are held in memory while they are made durable.
+pub const BODY_BYTES_MAX_DEFAULT: usize = 16 * 1024 * 1024;
+
+/// One catch-up answer, in bytes of records (or one record, if that is larger).
+pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// One catch-up answer, in records; the bound of `limit=`.
+pub const ANSWER_RECORDS_MAX: usize = 10_000;
+
+/// `timeout=`: proxies that cut at 60 s are common.
+pub const LONG_POLL_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// A long poll without `timeout=` waits so long, unless configured otherwise: below the 30 s at which some proxies cut.
+pub const LONG_POLL_WAIT_DEFAULT: Duration = Duration::from_secs(20);
+
+/// `linger=`: later than this, news are not news.
+pub const LINGER_MAX: Duration = Duration::from_secs(10);
+
+/// An SSE comment after so long without a word: proxies cut silent connections at 30 to 60 s, and a dead one is noticed.
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// A WebSocket ping after so long; a client that has sent nothing at all until the next one is gone.
+pub const PING: Duration = Duration::from_secs(30);
+
+/// A reader that takes no byte for so long is let go; it has its offset and can come back.
+pub const STALL_WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// What the kernel holds of unsent bytes for a reader, before the writer waits: bounds what a stalled reader costs.
+pub const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
+/// What a reader of an event stream may send behind its request, in bytes: nothing is expected.
+pub const STRAY_BYTES_MAX: usize = 16 * 1024;
+
+/// A client's WebSocket message, in bytes, after inflation, unless configured otherwise: as a request body.
+pub const MESSAGE_BYTES_MAX_DEFAULT: usize = BODY_BYTES_MAX_DEFAULT;
+
+/// Appends of one WebSocket that are not yet acknowledged; then it is not read until one is.
+pub const APPENDS_UNACKNOWLEDGED_MAX: usize = 64;
+
+/// The suggested wait before an `EventSource` reconnects, before jitter.
+pub const RETRY_MS: u64 = 1_000;
+
+/// After an early refusal the rest of the request is read and dropped for so long, so that the client sees the refusal and not a reset.
+pub const LINGERING_CLOSE_MAX: Duration = Duration::from_secs(2);
+
+/// The same, in bytes.
+pub const LINGERING_CLOSE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A page of the list of streams.
+pub const LIST_MAX: usize = 1_000;
+
+/// The same, if the request does not say.
+pub const LIST_DEFAULT: usize = 100;
+
+/// The longest `Producer-Id` and `Stream-Seq`, in bytes. They are kept with the stream.
+pub const PRODUCER_ID_BYTES_MAX: usize = 256;
+
+/// The longest TTL, in seconds: 100 years, so that sums with the clock cannot overflow.
+pub const TTL_SECONDS_MAX: u64 = 100 * 365 * 24 * 3600;
+
+/// Accepted sockets waiting for their shard.
+pub const HANDOVER_MAX: usize = 1_024;

@@ -1,0 +1,260 @@
+//! The way in: create, append, close, delete. Spec: "Create Stream", "Append to Stream", "Close Stream", "Delete Stream".
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fourfold_protocol::{
+    Code, Offset, Refusal, StreamName,
+    message::SAFE_INTEGER_MAX,
+    record::{is_content_type, same_content_type, split},
+};
+use fourfold_protocol::Kind;
+use fourfold_stream::{Append, AppendError, Appended, Create, CreateError, Producer, Retention, Stream};
+use http::{HeaderName, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use crate::{
+    answer::{self, Answer},
+    context::{Context, not_found, unavailable},
+    limits::{BODY_WAIT_MAX, PRODUCER_ID_BYTES_MAX, TTL_SECONDS_MAX},
+    routes::STREAMS,
+    timestamp,
+};
+
+/// A body that has not been read yet.
+pub(crate) struct Body {
+    pub(crate) incoming: Incoming,
+    pub(crate) bytes_max: usize,
+}
+
+impl Body {
+    /// All of it. Errors: [`Code::BodyTooLarge`], at once if its length is announced; [`Code::RequestTimeout`]; a broken body.
+    async fn read(self) -> Result<Bytes, Refusal> {
+        let bytes_max = self.bytes_max;
+        let too_large = || {
+            Refusal::new(Code::BodyTooLarge, format!("at most {bytes_max} bytes are taken at once: append in several requests"))
+                .with("bytesMax", bytes_max)
+        };
+        if hyper::body::Body::size_hint(&self.incoming).lower() > bytes_max as u64 {
+            return Err(too_large());
+        }
+        match timeout(BODY_WAIT_MAX, Limited::new(self.incoming, bytes_max).collect()).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
+            Ok(Err(e)) => Err(Refusal::new(Code::BadRequest, format!("the body broke off or is not framed as announced: {e}"))),
+            Err(_) => {
+                let seconds = BODY_WAIT_MAX.as_secs();
+                Err(Refusal::new(Code::RequestTimeout, format!("the body did not arrive within {seconds} s: nothing was appended")))
+            }
+        }
+    }
+}
+
+pub(crate) async fn put(parts: &Parts, body: Body, name: &StreamName, context: &Context) -> Result<Answer, Refusal> {
+    if parts.headers.contains_key(answer::STREAM_FORKED_FROM) {
+        return Err(Refusal::new(Code::NotImplemented, "forks are not served yet: create the stream without Stream-Forked-From"));
+    }
+    let ttl_seconds = number(parts, &answer::STREAM_TTL)?;
+    if ttl_seconds.is_some_and(|ttl| ttl > TTL_SECONDS_MAX) {
+        return Err(Refusal::new(Code::InvalidHeader, format!("Stream-TTL is at most {TTL_SECONDS_MAX} seconds")));
+    }
+    let expires_at_ms = match text(parts, &answer::STREAM_EXPIRES_AT)? {
+        None => None,
+        Some(at) => Some(timestamp::parse(at).ok_or_else(|| {
+            Refusal::new(Code::InvalidHeader, "Stream-Expires-At is an RFC 3339 timestamp, such as 2030-01-01T00:00:00Z")
+        })?),
+    };
+    if ttl_seconds.is_some() && expires_at_ms.is_some() {
+        return Err(Refusal::new(Code::InvalidHeader, "Stream-TTL and Stream-Expires-At exclude each other: give one"));
+    }
+    let content_type = content_type(parts)?.unwrap_or("application/octet-stream");
+    let wish = Create {
+        records: Vec::new(),
+        content_type: content_type.to_owned(),
+        ttl_seconds,
+        expires_at_ms,
+        retention: Retention {
+            age_seconds: number(parts, &answer::STREAM_RETENTION_AGE)?,
+            bytes: number(parts, &answer::STREAM_RETENTION_BYTES)?,
+            records: number(parts, &answer::STREAM_RETENTION_RECORDS)?,
+        },
+        closed: says_closed(parts),
+    };
+    let body = body.read().await?;
+    // An empty body is no record, also where an empty text would not be JSON.
+    let records = if body.is_empty() { Vec::new() } else { split(Kind::of(content_type), &body)? };
+    let created = context.engine.create(name, Create { records, ..wish }).await.map_err(|e| match e {
+        CreateError::Conflict(what) => Refusal::new(
+            Code::StreamExists,
+            format!("'{name}' exists with another {what}: use it as it is, delete it, or take another name"),
+        ),
+        CreateError::Unavailable(why) => unavailable(&why),
+    })?;
+    let stream = &created.stream;
+    let tail = stream.tail();
+    let mut parts = answer::head(if created.fresh { StatusCode::CREATED } else { StatusCode::OK });
+    if created.fresh {
+        answer::put(&mut parts, header::LOCATION, &format!("{STREAMS}{}", name.encoded()));
+    }
+    answer::put(&mut parts, header::CONTENT_TYPE, &stream.config().content_type);
+    answer::put_next(&mut parts, stream.offset(tail.position));
+    if tail.closed {
+        answer::put(&mut parts, answer::STREAM_CLOSED, "true");
+    }
+    Ok(answer::empty(parts))
+}
+
+pub(crate) async fn post(parts: &Parts, body: Body, name: &StreamName, context: &Context) -> Result<Answer, Refusal> {
+    let producer = producer(parts)?;
+    let seq = text(parts, &answer::STREAM_SEQ)?.map(str::to_owned);
+    if seq.as_ref().is_some_and(|seq| seq.len() > PRODUCER_ID_BYTES_MAX) {
+        return Err(Refusal::new(Code::InvalidHeader, format!("Stream-Seq has at most {PRODUCER_ID_BYTES_MAX} bytes")));
+    }
+    let close = says_closed(parts);
+    let stream = context.open(name).await?;
+    let body = body.read().await?;
+    let records = if body.is_empty() {
+        if !close {
+            let detail = "the body is empty: send records, or close the stream with 'Stream-Closed: true'";
+            return Err(Refusal::new(Code::EmptyAppend, detail));
+        }
+        Vec::new()
+    } else {
+        match content_type(parts)? {
+            None => {
+                let detail = format!("send Content-Type: {}", stream.config().content_type);
+                return Err(Refusal::new(Code::MissingContentType, detail));
+            }
+            // A closed stream refuses everything else first; the engine judges whether this is its closing append again.
+            Some(_) if stream.tail().closed => vec![body],
+            Some(given) if !same_content_type(given, &stream.config().content_type) => {
+                let detail = format!("the stream's content type is {}, the append's {given}", stream.config().content_type);
+                return Err(Refusal::new(Code::ContentTypeMismatch, detail));
+            }
+            Some(_) => split(stream.kind(), &body)?,
+        }
+    };
+    if records.is_empty() && !close {
+        return Err(Refusal::new(Code::EmptyAppend, "the array is empty: append at least one record"));
+    }
+    let done = append(&stream, Append { records, producer, seq, close }, context).await?;
+    let status = if done.producer.is_some() && !done.duplicate { StatusCode::OK } else { StatusCode::NO_CONTENT };
+    let mut parts = answer::head(status);
+    answer::put_next(&mut parts, stream.offset(done.next));
+    if done.closed {
+        answer::put(&mut parts, answer::STREAM_CLOSED, "true");
+    }
+    if let Some((epoch, seq)) = done.producer {
+        answer::put(&mut parts, answer::PRODUCER_EPOCH, &epoch.to_string());
+        answer::put(&mut parts, answer::PRODUCER_SEQ, &seq.to_string());
+    }
+    Ok(answer::empty(parts))
+}
+
+pub(crate) async fn delete(name: &StreamName, context: &Context) -> Result<Answer, Refusal> {
+    let stream = context.open(name).await?;
+    context.engine.delete(&stream).await.map_err(|e| match e {
+        fourfold_stream::OpenError::NotFound => not_found(name),
+        fourfold_stream::OpenError::Unavailable(why) => unavailable(&why),
+    })?;
+    Ok(answer::empty(answer::head(StatusCode::NO_CONTENT)))
+}
+
+/// Appends, for every transport that can. The append takes its place in the order at once, before the future is polled.
+pub(crate) fn append(
+    stream: &Arc<Stream>,
+    append: Append,
+    context: &Context,
+) -> impl Future<Output = Result<Appended, Refusal>> + Send + use<> {
+    let pending = context.engine.append(stream, append);
+    let stream = Arc::clone(stream);
+    async move { pending.await.map_err(|e| refused(e, &stream)) }
+}
+
+fn refused(error: AppendError, stream: &Stream) -> Refusal {
+    let offset = |position| Offset { epoch: stream.epoch(), position }.to_string();
+    match error {
+        AppendError::NotFound => not_found(stream.name()),
+        AppendError::Closed { tail } => Refusal::new(Code::StreamClosed, "the stream is closed: nothing can be appended any more")
+            .with("streamClosed", "true")
+            .with("streamNextOffset", offset(tail)),
+        AppendError::SequenceRegression { last } => {
+            Refusal::new(Code::SequenceRegression, format!("the last Stream-Seq was '{last}': send a greater one"))
+        }
+        AppendError::StaleEpoch { current } => Refusal::new(
+            Code::StaleProducerEpoch,
+            format!("the producer's epoch is {current} now: another one has taken over; stop, or begin epoch {}", current + 1),
+        )
+        .with("producerEpoch", current),
+        AppendError::EpochStart => Refusal::new(Code::InvalidProducerEpoch, "begin a new producer epoch with Producer-Seq 0"),
+        AppendError::ProducerGap { expected, received } => {
+            Refusal::new(Code::ProducerGap, format!("append {expected} is missing: send it before {received}"))
+                .with("expectedSeq", expected)
+                .with("receivedSeq", received)
+        }
+        AppendError::Unavailable(why) => unavailable(&why),
+    }
+}
+
+fn says_closed(parts: &Parts) -> bool {
+    parts.headers.get(answer::STREAM_CLOSED).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"true"))
+}
+
+fn producer(parts: &Parts) -> Result<Option<Producer>, Refusal> {
+    let id = text(parts, &answer::PRODUCER_ID)?;
+    let (epoch, seq) = (text(parts, &answer::PRODUCER_EPOCH)?, text(parts, &answer::PRODUCER_SEQ)?);
+    let (id, epoch, seq) = match (id, epoch, seq) {
+        (None, None, None) => return Ok(None),
+        (Some(id), Some(epoch), Some(seq)) => (id, epoch, seq),
+        _ => {
+            let detail = "Producer-Id, Producer-Epoch and Producer-Seq go together: send all three or none";
+            return Err(Refusal::new(Code::InvalidHeader, detail));
+        }
+    };
+    if id.is_empty() || id.len() > PRODUCER_ID_BYTES_MAX {
+        let detail = format!("Producer-Id has from 1 to {PRODUCER_ID_BYTES_MAX} bytes");
+        return Err(Refusal::new(Code::InvalidHeader, detail));
+    }
+    let integer = |name: &str, text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        digits.then(|| text.parse().ok()).flatten().filter(|n| *n <= SAFE_INTEGER_MAX).ok_or_else(|| {
+            Refusal::new(Code::InvalidHeader, format!("{name} is an integer from 0 to 2^53-1"))
+        })
+    };
+    Ok(Some(Producer {
+        id: id.to_owned(),
+        epoch: integer("Producer-Epoch", epoch)?,
+        seq: integer("Producer-Seq", seq)?,
+    }))
+}
+
+fn content_type(parts: &Parts) -> Result<Option<&str>, Refusal> {
+    let Some(given) = text(parts, &header::CONTENT_TYPE)?.filter(|given| !given.is_empty()) else { return Ok(None) };
+    if !is_content_type(given) {
+        return Err(Refusal::new(Code::InvalidHeader, "Content-Type is a media type, such as application/json"));
+    }
+    Ok(Some(given))
+}
+
+/// A plain decimal without sign or leading zeros, as the protocol wants for `Stream-TTL`.
+fn number(parts: &Parts, name: &HeaderName) -> Result<Option<u64>, Refusal> {
+    let Some(text) = text(parts, name)? else { return Ok(None) };
+    let plain = text == "0" || (!text.starts_with('0') && !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()));
+    match text.parse() {
+        Ok(number) if plain => Ok(Some(number)),
+        _ => Err(Refusal::new(Code::InvalidHeader, format!("{name} is a plain decimal, such as 3600"))),
+    }
+}
+
+/// A header that is there at most once, as text.
+fn text<'a>(parts: &'a Parts, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
+    let mut values = parts.headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Refusal::new(Code::InvalidHeader, format!("{name} is given twice: give it once")));
+    }
+    let text = value.to_str().map_err(|_| Refusal::new(Code::InvalidHeader, format!("{name} is not plain ASCII")))?;
+    Ok(Some(text.trim()))
+}

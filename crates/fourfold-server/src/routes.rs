@@ -1,0 +1,81 @@
+//! Every URL, on one page.
+
+use std::sync::Arc;
+
+use fourfold_protocol::{Code, Refusal, StreamName};
+use http::{Method, Request};
+use hyper::body::Incoming;
+
+use crate::{
+    answer,
+    connection::Reply,
+    context::Context,
+    list, page,
+    publish::{self, Body},
+    query::Query,
+    subscribe,
+};
+
+/// The root of all streams.
+pub(crate) const STREAMS: &str = "/v1/stream/";
+
+pub(crate) async fn answer(request: Request<Incoming>, context: &Arc<Context>) -> Reply {
+    let path = request.uri().path();
+    let result = match path.strip_prefix(STREAMS) {
+        Some("") => listing(&request, context).await,
+        Some(name) => match StreamName::parse(name) {
+            Ok(name) => stream(request, name, context).await,
+            Err(refusal) => Err(refusal),
+        },
+        None if path == "/v1/stream" => listing(&request, context).await,
+        None => page(&request),
+    };
+    result.unwrap_or_else(Reply::from)
+}
+
+async fn stream(request: Request<Incoming>, name: StreamName, context: &Arc<Context>) -> Result<Reply, Refusal> {
+    match *request.method() {
+        Method::GET => subscribe::get(&request, &name, context).await,
+        Method::HEAD => subscribe::head(&name, context).await.map(Reply::Whole),
+        Method::OPTIONS => Ok(Reply::Whole(answer::options(answer::METHODS))),
+        Method::PUT | Method::POST => {
+            let (parts, body) = request.into_parts();
+            let body = Body { incoming: body, bytes_max: context.settings.body_bytes_max };
+            if parts.method == Method::PUT {
+                publish::put(&parts, body, &name, context).await.map(Reply::Whole)
+            } else {
+                publish::post(&parts, body, &name, context).await.map(Reply::Whole)
+            }
+        }
+        Method::DELETE => publish::delete(&name, context).await.map(Reply::Whole),
+        _ => Err(not_allowed(answer::METHODS)),
+    }
+}
+
+async fn listing(request: &Request<Incoming>, context: &Arc<Context>) -> Result<Reply, Refusal> {
+    match *request.method() {
+        Method::GET | Method::HEAD => {
+            list::get(&Query::parse(request.uri().query())?, context).await.map(Reply::Whole)
+        }
+        Method::OPTIONS => Ok(Reply::Whole(answer::options(READ_ONLY))),
+        _ => Err(not_allowed(READ_ONLY)),
+    }
+}
+
+fn page(request: &Request<Incoming>) -> Result<Reply, Refusal> {
+    let Some(answer) = page::get(request.uri().path()) else {
+        let detail = format!("nothing is at this path: streams are below {STREAMS}");
+        return Err(Refusal::new(Code::NotFound, detail));
+    };
+    match *request.method() {
+        Method::GET | Method::HEAD => Ok(Reply::Whole(answer)),
+        Method::OPTIONS => Ok(Reply::Whole(answer::options(READ_ONLY))),
+        _ => Err(not_allowed(READ_ONLY)),
+    }
+}
+
+const READ_ONLY: &str = "GET, HEAD, OPTIONS";
+
+fn not_allowed(methods: &'static str) -> Refusal {
+    Refusal::new(Code::MethodNotAllowed, format!("use one of {methods}")).with("allow", methods)
+}

@@ -1,0 +1,139 @@
+//! The way out: which transport a read wants, and where it begins.
+//!
+//! Spec: "Read Stream - Catch-up", "Read Stream - Live (Long-poll)", "Read Stream - Live (SSE)", "Stream Metadata".
+
+use std::sync::Arc;
+
+use fourfold_protocol::{Code, Offset, Refusal, Start, StreamName};
+use fourfold_stream::{Cursor, Stream};
+use http::{Request, StatusCode, header};
+use hyper::body::{Body as _, Incoming};
+
+use crate::{
+    answer::{self, Answer},
+    connection::Reply,
+    context::Context,
+    query::{Live, Query},
+    timestamp,
+    transports::{Reader, long_poll, portions, short_poll, sse, websocket},
+};
+
+pub(crate) async fn get(
+    request: &Request<Incoming>,
+    name: &StreamName,
+    context: &Arc<Context>,
+) -> Result<Reply, Refusal> {
+    let query = Query::parse(request.uri().query())?;
+    let wanted = query.start()?;
+    let live = query.live()?;
+    let upgrade = websocket::wants(request);
+    let events = live == Some(Live::Sse) || (live.is_none() && accepts(request, "text/event-stream"));
+    if live.is_some() && wanted.is_none() && !request.headers().contains_key(answer::LAST_EVENT_ID) {
+        return Err(Refusal::new(Code::InvalidOffset, "a live read says where it begins: offset=-1, offset=now, or a Stream-Next-Offset"));
+    }
+    if !request.body().is_end_stream() {
+        return Err(Refusal::new(Code::UnexpectedBody, "a GET has no body here: leave it out"));
+    }
+    let stream = context.open(name).await?;
+    if stream.config().ttl_seconds.is_some() {
+        context.engine.renew(&stream);
+    }
+    let start = wanted.unwrap_or(Start::Oldest);
+    if upgrade {
+        let handshake = websocket::handshake(request)?;
+        let reader = Reader::new(request, &query, cursor(&stream, start, context)?);
+        return Ok(websocket::begin(handshake, reader));
+    }
+    if events {
+        let cursor = match last_event_id(request) {
+            Some(id) => resumed(&stream, id, context),
+            None => cursor(&stream, start, context)?,
+        };
+        return Ok(sse::begin(Reader::new(request, &query, cursor)));
+    }
+    if live == Some(Live::LongPoll) {
+        let waits = long_poll::Waits {
+            timeout: query.timeout()?.unwrap_or(context.settings.long_poll_timeout),
+            linger: query.linger()?,
+        };
+        if accepts(request, "application/x-ndjson") {
+            let reader = Reader::new(request, &query, cursor(&stream, start, context)?);
+            return Ok(portions::begin(reader, waits));
+        }
+        let limit = query.records()?;
+        let at = Cursor::place(&stream, start)?;
+        let tail = stream.tail();
+        if at < tail.position {
+            let mut read = short_poll::read(request, &query, &stream, at, context).await?;
+            short_poll::add_cursor(&mut read, &stream, query.cursor());
+            return Ok(Reply::Whole(read));
+        }
+        let reader = Reader::new(request, &query, cursor(&stream, start, context)?);
+        return Ok(long_poll::begin(reader, waits, limit));
+    }
+    let at = Cursor::place(&stream, start)?;
+    if start == Start::Now {
+        return Ok(Reply::Whole(short_poll::nothing(&stream, at)));
+    }
+    short_poll::read(request, &query, &stream, at, context).await.map(Reply::Whole)
+}
+
+pub(crate) async fn head(name: &StreamName, context: &Context) -> Result<Answer, Refusal> {
+    let stream = context.open(name).await?;
+    let config = stream.config();
+    let mut parts = answer::head(StatusCode::OK);
+    answer::put(&mut parts, header::CONTENT_TYPE, &config.content_type);
+    answer::put(&mut parts, header::CACHE_CONTROL, "no-store");
+    let tail = stream.tail();
+    answer::put_next(&mut parts, stream.offset(tail.position));
+    answer::put(&mut parts, answer::STREAM_OLDEST_OFFSET, &stream.offset(stream.oldest()).to_string());
+    if tail.closed {
+        answer::put(&mut parts, answer::STREAM_CLOSED, "true");
+    }
+    if let Some(ms) = config.expires_at_ms {
+        answer::put(&mut parts, answer::STREAM_EXPIRES_AT, &timestamp::format(ms));
+    }
+    for (name, value) in [
+        (answer::STREAM_TTL, config.ttl_seconds),
+        (answer::STREAM_RETENTION_AGE, config.retention.age_seconds),
+        (answer::STREAM_RETENTION_BYTES, config.retention.bytes),
+        (answer::STREAM_RETENTION_RECORDS, config.retention.records),
+    ] {
+        if let Some(value) = value {
+            answer::put(&mut parts, name, &value.to_string());
+        }
+    }
+    Ok(answer::empty(parts))
+}
+
+fn cursor(stream: &Arc<Stream>, start: Start, context: &Context) -> Result<Cursor, Refusal> {
+    let at = Cursor::place(stream, start)?;
+    Ok(Cursor::new(Arc::clone(stream), at, context.shard))
+}
+
+/// A native `EventSource` cannot read a refusal and would give up for good, so whatever its id is, it goes on, and is told
+/// what it has missed.
+fn resumed(stream: &Arc<Stream>, id: &str, context: &Context) -> Cursor {
+    let start = Start::parse(id).unwrap_or(Start::At(Offset { epoch: stream.epoch(), position: 0 }));
+    match Cursor::place(stream, start) {
+        Ok(at) if Start::parse(id).is_some() => Cursor::new(Arc::clone(stream), at, context.shard),
+        _ => {
+            let mut cursor = Cursor::new(Arc::clone(stream), stream.oldest(), context.shard);
+            if let Start::At(lost) = start {
+                cursor.tell_gap(lost);
+            }
+            cursor
+        }
+    }
+}
+
+fn last_event_id(request: &Request<Incoming>) -> Option<&str> {
+    request.headers().get(answer::LAST_EVENT_ID).and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty())
+}
+
+/// Whether the client asks for this media type by name: `*/*` is not asking.
+fn accepts(request: &Request<Incoming>, media_type: &str) -> bool {
+    let values = request.headers().get_all(header::ACCEPT);
+    let ranges = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    ranges.filter_map(|range| range.split(';').next()).any(|name| name.trim().eq_ignore_ascii_case(media_type))
+}

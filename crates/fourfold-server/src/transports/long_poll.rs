@@ -1,0 +1,166 @@
+//! Long poll: one answer, when there is something. Spec: "Read Stream - Live (Long-poll)".
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use fourfold_protocol::Portion;
+use fourfold_stream::{Cursor, Dialect, Ended, Frame, Limit, Next, Stream, cursor::PORTION};
+use http::{StatusCode, header};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Live, Reader,
+    short_poll::{body, etag, put_place},
+};
+use crate::{
+    answer::{self, Framing},
+    connection::{self, Reply},
+    context::{Context, Seat, not_found, unavailable},
+    line,
+};
+
+/// How long to wait for records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waits {
+    /// For the first one.
+    pub(crate) timeout: Duration,
+    /// After the first one, for more.
+    pub(crate) linger: Duration,
+}
+
+/// A reader that stands at the tail.
+pub(crate) struct LongPoll {
+    cursor: Cursor,
+    deadline: Instant,
+    linger: Duration,
+    limit: Limit,
+    keeps_alive: bool,
+}
+
+pub(crate) fn begin(reader: Reader, waits: Waits, limit: Option<usize>) -> Reply {
+    let Reader { mut cursor, keeps_alive, .. } = reader;
+    cursor.greeted();
+    let limit = limit.map_or(PORTION, |records| Limit { records, ..PORTION });
+    let deadline = Instant::now() + waits.timeout;
+    Reply::Live(Box::new(Live::LongPoll(LongPoll { cursor, deadline, linger: waits.linger, limit, keeps_alive })))
+}
+
+impl LongPoll {
+    pub(crate) async fn run(mut self, socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
+        let Some(answer) = self.answer(&socket, &context).await else { return };
+        if line::write_all(&socket, &answer).await.is_err() {
+            return;
+        }
+        let keeps_alive = self.keeps_alive && !context.drain.begun();
+        drop(self);
+        if keeps_alive {
+            connection::spawn(socket, unread, context, seat);
+        } else {
+            line::close(socket).await;
+        }
+    }
+
+    /// Waits; `None` if the client has gone.
+    async fn answer(&mut self, socket: &TcpStream, context: &Context) -> Option<Bytes> {
+        let stream = Arc::clone(self.cursor.stream());
+        let mut deadline = pin!(sleep_until(self.deadline));
+        let mut gone = pin!(line::gone_unread(socket));
+        let mut lingering = false;
+        loop {
+            let mut moved = pin!(stream.moved(self.cursor.shard()));
+            moved.as_mut().enable(); // Before the look at the tail, so that a record appended during it wakes us.
+            let tail = stream.tail();
+            let ended = tail.closed || tail.deleted;
+            if !ended && !lingering && tail.position > self.cursor.at() && !self.linger.is_zero() {
+                lingering = true;
+                deadline.as_mut().reset(Instant::now() + self.linger);
+            }
+            if ended || (tail.position > self.cursor.at() && !lingering) {
+                return Some(self.read(context).await);
+            }
+            if context.drain.begun() {
+                return Some(if lingering { self.read(context).await } else { self.silence(context) });
+            }
+            tokio::select! {
+                biased;
+                () = &mut moved => {}
+                () = &mut deadline => {
+                    return Some(if lingering { self.read(context).await } else { self.silence(context) });
+                }
+                () = &mut gone => return None,
+            }
+        }
+    }
+
+    /// The answer with what there is now.
+    async fn read(&mut self, context: &Context) -> Bytes {
+        let stream = Arc::clone(self.cursor.stream());
+        let dialect = Whole { stream: &stream, from: self.cursor.at() };
+        match self.cursor.next(&dialect, self.limit) {
+            Next::Frame(Frame { records: 0, closed: true, .. }) => self.silence(context),
+            Next::Frame(frame) => frame.bytes,
+            Next::Behind => match Box::pin(self.cursor.catch_up(&*context.engine, &dialect, self.limit)).await {
+                Ok(frame) => frame.bytes,
+                Err(fourfold_stream::ReadRefusal::Deleted) => answer::last_words(&not_found(stream.name())).into(),
+                Err(fourfold_stream::ReadRefusal::Unavailable(why)) => answer::last_words(&unavailable(&why)).into(),
+            },
+            Next::Ended(Ended::Deleted) => {
+                self.keeps_alive = false;
+                answer::last_words(&not_found(stream.name())).into()
+            }
+            Next::Ended(Ended::Closed) | Next::Wait => self.silence(context),
+        }
+    }
+
+    /// The answer without records: at the timeout, at the end of a closed stream, when the server drains.
+    fn silence(&self, context: &Context) -> Bytes {
+        let stream = self.cursor.stream();
+        let closed = stream.tail().closed;
+        let mut parts = answer::head(StatusCode::NO_CONTENT);
+        put_place(&mut parts, stream, self.cursor.at(), self.cursor.at(), true, closed);
+        answer::put(&mut parts, header::CACHE_CONTROL, "no-store");
+        if !closed {
+            answer::put(&mut parts, answer::STREAM_CURSOR, &self.cursor.interval().to_string());
+        }
+        let draining = context.drain.begun();
+        if draining {
+            answer::put(&mut parts, answer::STREAM_POLL_AFTER, &context.come_back_ms().to_string());
+        } else {
+            parts.headers.remove(answer::STREAM_POLL_AFTER); // A long poller comes back at once.
+        }
+        answer::to_bytes(parts, &[], draining || !self.keeps_alive).into()
+    }
+}
+
+/// The whole HTTP answer: the same for all who waited at the same place.
+struct Whole<'a> {
+    stream: &'a Stream,
+    from: u64,
+}
+
+impl Dialect for Whole<'_> {
+    fn number(&self) -> u8 {
+        super::follow::LONG_POLL
+    }
+
+    fn encode(&self, portion: &Portion<'_>) -> Bytes {
+        let mut parts = answer::head(StatusCode::OK);
+        let body = body(portion.kind, portion.records);
+        put_place(&mut parts, self.stream, self.from, portion.next.position, portion.up_to_date, portion.closed);
+        let etag = etag(self.stream.offset(self.from), portion.next.position, portion.closed);
+        answer::put(&mut parts, header::ETAG, &etag);
+        parts.headers.remove(answer::STREAM_POLL_AFTER);
+        answer::put(&mut parts, header::CONTENT_TYPE, &self.stream.config().content_type);
+        answer::put(&mut parts, header::CACHE_CONTROL, "no-store");
+        if let Some(cursor) = portion.cursor {
+            answer::put(&mut parts, answer::STREAM_CURSOR, &cursor.to_string());
+        }
+        let mut out = Vec::with_capacity(1536 + body.len());
+        answer::write_head(&mut parts, Framing::Length(body.len()), &mut out);
+        out.extend_from_slice(&body);
+        out.into()
+    }
+}

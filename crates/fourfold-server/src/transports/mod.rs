@@ -1,0 +1,69 @@
+//! The transports: ways of writing what a cursor reads. None knows another.
+//!
+//! | file | holds the socket | writes |
+//! |---|---|---|
+//! | [`short_poll`] | never | one answer |
+//! | [`long_poll`] | until a record comes | one answer, then HTTP goes on |
+//! | [`portions`] | until the timeout | a line of JSON for each portion |
+//! | [`sse`] | until the client goes | events for each portion |
+//! | [`websocket`] | until the client goes | a message for each portion, and reads appends |
+//!
+//! To add one: a dialect (how a portion becomes bytes), a `begin` that `subscribe` calls, a line here and in [`Live`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fourfold_stream::Cursor;
+use http::{Request, Version};
+use tokio::net::TcpStream;
+
+use crate::{
+    connection::keeps_alive,
+    context::{Context, Seat},
+    query::Query,
+};
+
+mod follow;
+pub(crate) mod long_poll;
+pub(crate) mod portions;
+pub(crate) mod short_poll;
+pub(crate) mod sse;
+pub(crate) mod websocket;
+
+/// A read that holds the socket.
+pub(crate) enum Live {
+    LongPoll(long_poll::LongPoll),
+    Portions(portions::Portions),
+    Sse(sse::Sse),
+    WebSocket(websocket::WebSocket),
+}
+
+impl Live {
+    /// Starts the task that holds the socket from now on. `unread` is what the client has sent already behind its request.
+    pub(crate) fn spawn(self: Box<Self>, socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
+        // Each is spawned as its own future: one enum of futures would be as large as the largest.
+        match *self {
+            Self::LongPoll(wait) => drop(tokio::spawn(wait.run(socket, unread, context, seat))),
+            Self::Portions(portions) => drop(tokio::spawn(portions.run(socket, unread, context, seat))),
+            Self::Sse(sse) => drop(tokio::spawn(sse.run(socket, context, seat))),
+            Self::WebSocket(websocket) => drop(tokio::spawn(websocket.run(socket, unread, context, seat))),
+        }
+    }
+}
+
+/// Who reads: what the transports that hold a socket have in common.
+pub(crate) struct Reader {
+    pub(crate) cursor: Cursor,
+    /// HTTP/1.0 (many proxies' default to their upstream) knows no chunks.
+    pub(crate) chunked: bool,
+    pub(crate) keeps_alive: bool,
+}
+
+impl Reader {
+    pub(crate) fn new<B>(request: &Request<B>, query: &Query, mut cursor: Cursor) -> Self {
+        if let Some(seen) = query.cursor() {
+            cursor.seen_cursor(seen);
+        }
+        Self { cursor, chunked: request.version() == Version::HTTP_11, keeps_alive: keeps_alive(request) }
+    }
+}

@@ -1,0 +1,89 @@
+//! Server-Sent Events. Spec: "Read Stream - Live (SSE)".
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use fourfold_protocol::{Kind, Offset, Portion, sse};
+use fourfold_stream::Dialect;
+use http::{HeaderName, StatusCode, header};
+use tokio::net::TcpStream;
+
+use super::{
+    Live, Reader,
+    follow::{self, Follow, Manner, chunk},
+};
+use crate::{
+    answer::{self, Framing},
+    connection::Reply,
+    context::{Context, Seat},
+    limits::{HEARTBEAT, RETRY_MS},
+    line,
+};
+
+/// A reader of events.
+pub(crate) struct Sse {
+    reader: Reader,
+}
+
+pub(crate) fn begin(reader: Reader) -> Reply {
+    Reply::Live(Box::new(Live::Sse(Sse { reader })))
+}
+
+impl Sse {
+    pub(crate) async fn run(self, socket: TcpStream, context: Arc<Context>, _seat: Seat) {
+        let Reader { cursor, chunked, .. } = self.reader;
+        let head = head(cursor.stream().kind(), chunked);
+        let follow = Follow { cursor, chunked, deadline: None, linger: Duration::ZERO };
+        if follow.run(Events, head, &socket, &context).await.is_ok() {
+            line::close(socket).await;
+        }
+    }
+}
+
+fn head(kind: Kind, chunked: bool) -> Vec<u8> {
+    let mut parts = answer::head(StatusCode::OK);
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache, no-transform"),
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+        (header::CONNECTION, "close"),
+    ] {
+        answer::put(&mut parts, name, value);
+    }
+    if kind == Kind::Binary {
+        answer::put(&mut parts, answer::STREAM_SSE_DATA_ENCODING, "base64");
+    }
+    let retry_ms = line::jittered(Duration::from_millis(RETRY_MS)).as_millis();
+    let retry = sse::retry(u64::try_from(retry_ms).unwrap_or(RETRY_MS));
+    let mut out = Vec::with_capacity(1280);
+    answer::write_head(&mut parts, if chunked { Framing::Chunked } else { Framing::Close }, &mut out);
+    if chunked {
+        out.extend_from_slice(&chunk(retry.as_bytes()));
+    } else {
+        out.extend_from_slice(retry.as_bytes());
+    }
+    out
+}
+
+#[derive(Clone, Copy)]
+struct Events;
+
+impl Dialect for Events {
+    fn number(&self) -> u8 {
+        follow::SSE
+    }
+
+    fn encode(&self, portion: &Portion<'_>) -> Bytes {
+        let mut events = Vec::with_capacity(512);
+        sse::write(portion, &mut events);
+        chunk(&events)
+    }
+}
+
+impl Manner for Events {
+    const BEAT: Option<(Duration, &'static [u8])> = Some((HEARTBEAT, sse::HEARTBEAT));
+
+    fn goodbye(&self, code: &str, after_ms: Option<u64>, next: Offset) -> String {
+        sse::goodbye(code, after_ms, next)
+    }
+}

@@ -1,0 +1,148 @@
+//! The socket as hyper sees it: bytes that were read before come first, and what hyper itself refuses is explained.
+//!
+//! hyper answers a head that it cannot parse with a bare status, before any code of ours is asked. Such an answer is recognised by
+//! coming without a request, and replaced by a problem.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use fourfold_protocol::{Code, Refusal};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::{
+    answer,
+    limits::{HEAD_BUFFER_BYTES, URL_BYTES_MAX},
+};
+
+/// A socket under hyper.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) socket: TcpStream,
+    unread: Bytes,
+    exchange: Arc<Exchange>,
+    answers: usize,
+    /// Our words instead of hyper's, not yet written.
+    instead: Bytes,
+}
+
+/// What the service tells the wire.
+#[derive(Debug, Default)]
+pub(crate) struct Exchange {
+    requests: AtomicUsize,
+    /// A line of the head that is being read has ended.
+    line_ended: AtomicBool,
+}
+
+impl Exchange {
+    /// A request was parsed: what hyper writes next is our answer to it.
+    pub(crate) fn request(&self) {
+        self.requests.fetch_add(1, Relaxed);
+        self.line_ended.store(false, Relaxed);
+    }
+}
+
+impl Wire {
+    pub(crate) fn new(socket: TcpStream, unread: Bytes) -> (Self, Arc<Exchange>) {
+        let exchange = Arc::<Exchange>::default();
+        (Self { socket, unread, exchange: Arc::clone(&exchange), answers: 0, instead: Bytes::new() }, exchange)
+    }
+
+    fn looked_at(&self, read: &[u8]) {
+        if !self.exchange.line_ended.load(Relaxed) && read.contains(&b'\n') {
+            self.exchange.line_ended.store(true, Relaxed);
+        }
+    }
+
+    /// Notes the answer that begins here; true if it is hyper's own refusal and was replaced.
+    fn replaces(&mut self, first: &[u8]) -> bool {
+        let Some(status) = first.strip_prefix(b"HTTP/1.1 ").or_else(|| first.strip_prefix(b"HTTP/1.0 ")) else {
+            return false;
+        };
+        self.answers += 1;
+        if self.answers <= self.exchange.requests.load(Relaxed) || status.first() != Some(&b'4') {
+            return false;
+        }
+        let url = Refusal::new(Code::UrlTooLong, format!("the URL is longer than {URL_BYTES_MAX} bytes: shorten it"));
+        let refusal = match status.get(..3) {
+            Some(b"414") => url,
+            Some(b"431") if !self.exchange.line_ended.load(Relaxed) => url,
+            Some(b"431") => {
+                let detail = format!("the headers are more than {HEAD_BUFFER_BYTES} bytes or too many: send fewer");
+                Refusal::new(Code::HeadersTooLarge, detail)
+            }
+            _ => Refusal::new(Code::BadRequest, "the request line or a header is not valid HTTP/1.1"),
+        };
+        self.instead = answer::last_words(&refusal).into();
+        true
+    }
+
+    fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.instead.is_empty() {
+            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.instead))?;
+            self.instead.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        if self.unread.is_empty() {
+            ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
+        } else {
+            let bytes = self.unread.len().min(buf.remaining());
+            let first = self.unread.split_to(bytes);
+            buf.put_slice(&first);
+        }
+        self.looked_at(&buf.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_instead(cx))?;
+        if self.replaces(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        Pin::new(&mut self.socket).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_instead(cx))?;
+        if bufs.first().is_some_and(|first| self.replaces(first)) {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_instead(cx))?;
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_instead(cx))?;
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
