@@ -7,6 +7,7 @@
 //! - [`message`]: the JSON message of WebSocket and NDJSON, and what a WebSocket client may send
 //! - [`sse`]: the event stream that an `EventSource` reads
 //! - [`refusal`]: every error that a client can see
+//! - [`websocket`]: handshake, frames and compression of RFC 6455 and 7692
 
 pub mod message;
 pub mod name;
@@ -15,6 +16,7 @@ pub mod portion;
 pub mod record;
 pub mod refusal;
 pub mod sse;
+pub mod websocket;
 
 pub use name::StreamName;
 pub use offset::{Epoch, Offset, Start};
