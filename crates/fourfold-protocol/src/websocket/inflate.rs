@@ -23,7 +23,7 @@ const STEP_BYTES_MAX: usize = 64 * 1024;
 /// a reset of the window, about a microsecond.
 const STREAMS_MAX: usize = 256;
 
-/// Inflates messages. Keeps about 40 KB from the first one on, so have one per thread.
+/// Inflates messages. Keeps about 50 KB from the first one on, so have one per thread.
 #[derive(Debug, Default)]
 pub struct Inflater {
     decompress: Option<Decompress>, // Made late: most threads of most servers never see a compressed message.
