@@ -6,7 +6,7 @@
 //! - [`reader`]: what a client sends, in any pieces, becomes whole messages
 //! - [`writer`]: frames of the server, built once for all who read them
 //! - [`inflate`] and [`deflate`]: one of each per thread, nothing per connection
-//! - [`close`]: close codes, ours and theirs; [`broken`]: every way to break the protocol
+//! - [`mod@close`]: close codes, ours and theirs; [`broken`]: every way to break the protocol
 //!
 //! A connection costs 16 bytes between messages, and while a message is partial what has come of it so far.
 //!
