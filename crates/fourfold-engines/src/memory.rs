@@ -73,6 +73,10 @@ impl MemoryEngine {
 }
 
 impl Engine for MemoryEngine {
+    fn streams(&self) -> &Streams {
+        &self.shared.streams
+    }
+
     fn create(&self, name: &StreamName, wish: Create) -> Pending<Result<Created, CreateError>> {
         Box::pin(ready(self.shared.create(name, wish)))
     }

@@ -113,6 +113,7 @@ pub(crate) fn problem(refusal: &Refusal) -> (Parts, String) {
             "receivedSeq" => PRODUCER_RECEIVED_SEQ,
             "retryAfter" => header::RETRY_AFTER,
             "allow" => header::ALLOW,
+            "secWebSocketVersion" => header::SEC_WEBSOCKET_VERSION,
             _ => continue,
         };
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

@@ -64,7 +64,7 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
         service_fn(move |request: Request<Incoming>| {
             exchange.request();
             let (taken, context) = (Arc::clone(&taken), Arc::clone(&context));
-            async move {
+            Box::pin(async move {
                 let reply = match check_head(&request) {
                     Ok(()) => routes::answer(request, &context).await,
                     Err(refusal) => refusal.into(),
@@ -81,7 +81,7 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
                         Err(TakenOver)
                     }
                 }
-            }
+            })
         })
     };
     let mut builder = http1::Builder::new();
@@ -113,7 +113,7 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
     let socket = parts.io.into_inner().socket;
     let live = taken.lock().expect("nobody panics while it holds the slot").take();
     match live {
-        Some(live) => live.spawn(socket, parts.read_buf, context, seat),
+        Some(live) => (*live).spawn(socket, parts.read_buf, context, seat),
         None => line::close(socket).await,
     }
 }
@@ -122,7 +122,10 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
 fn check_head(request: &Request<Incoming>) -> Result<(), Refusal> {
     let url = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if url > URL_BYTES_MAX {
-        return Err(Refusal::new(Code::UrlTooLong, format!("the URL has {url} bytes, at most {URL_BYTES_MAX} are read: shorten it")));
+        return Err(Refusal::new(
+            Code::UrlTooLong,
+            format!("the URL has {url} bytes, at most {URL_BYTES_MAX} are read: shorten it"),
+        ));
     }
     let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if headers > HEADER_BYTES_MAX {
@@ -136,8 +139,11 @@ fn check_head(request: &Request<Incoming>) -> Result<(), Refusal> {
 pub(crate) fn keeps_alive<B>(request: &Request<B>) -> bool {
     let says = |word: &str| {
         let values = request.headers().get_all(header::CONNECTION);
-        values.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(|v| v.trim().eq_ignore_ascii_case(word))
+        values
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .flat_map(|v| v.split(','))
+            .any(|v| v.trim().eq_ignore_ascii_case(word))
     };
     if request.version() == Version::HTTP_10 { says("keep-alive") } else { !says("close") }
 }
-

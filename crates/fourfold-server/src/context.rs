@@ -92,14 +92,22 @@ pub(crate) fn not_found(name: &StreamName) -> Refusal {
 
 pub(crate) fn unavailable(why: &Unavailable) -> Refusal {
     match why {
-        Unavailable::Full => Refusal::new(Code::StorageFull, "the server's disk is full: nothing was appended; try again when there is room")
-            .with("retryAfter", RETRY_AFTER_FULL.as_secs()),
-        Unavailable::Overloaded => Refusal::new(Code::Overloaded, "too many appends are waiting: nothing was appended; try again")
-            .with("retryAfter", RETRY_AFTER_OVERLOADED.as_secs()),
+        Unavailable::Full => Refusal::new(
+            Code::StorageFull,
+            "the server's disk is full: nothing was appended; try again when there is room",
+        )
+        .with("retryAfter", RETRY_AFTER_FULL.as_secs()),
+        Unavailable::Overloaded => {
+            Refusal::new(Code::Overloaded, "too many appends are waiting: nothing was appended; try again")
+                .with("retryAfter", RETRY_AFTER_OVERLOADED.as_secs())
+        }
         Unavailable::Failed(text) => {
             // What failed is for the operator; a client gets to know that it was not its fault.
             tracing::error!(error = text, "the engine failed");
-            Refusal::new(Code::Internal, "the server could not do it; whether it was done is not known. Read the stream's tail, or append as an idempotent producer, and try again")
+            Refusal::new(
+                Code::Internal,
+                "the server could not do it; whether it was done is not known. Read the stream's tail, or append as an idempotent producer, and try again",
+            )
         }
     }
 }

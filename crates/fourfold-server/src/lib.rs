@@ -1,1 +1,38 @@
-//! placeholder
+//! The wire: one URL is one stream, and the request says how to read it.
+//!
+//! ```text
+//! server ─ connection ─ routes ─┬─ publish    the way in
+//!                               └─ subscribe  the way out ─ transports/*
+//! ```
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # async fn example(engine: Arc<dyn fourfold_stream::Engine>, shards: Vec<fourfold_stream::RelayTask>) -> std::io::Result<()> {
+//! use fourfold_server::{Server, Settings};
+//!
+//! let server = Server::bind("127.0.0.1:4437".parse().unwrap(), Settings::default()).await?;
+//! println!("listening on http://{}", server.address()?);
+//! server.run(engine, shards, std::future::pending()).await
+//! # }
+//! ```
+
+mod answer;
+mod connection;
+mod context;
+pub mod limits;
+mod line;
+mod list;
+mod page;
+mod publish;
+mod query;
+mod routes;
+mod server;
+mod settings;
+mod subscribe;
+mod timestamp;
+mod transports;
+pub mod websocket;
+mod wire;
+
+pub use server::Server;
+pub use settings::Settings;

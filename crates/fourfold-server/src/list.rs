@@ -16,8 +16,7 @@ use crate::{
 pub(crate) async fn get(query: &Query, context: &Context) -> Result<Answer, Refusal> {
     let limit = query.limit(LIST_MAX)?.unwrap_or(LIST_DEFAULT);
     let prefix = query.prefix.as_deref().unwrap_or_default();
-    let listing =
-        context.engine.list(prefix, query.after.as_deref(), limit).await.map_err(|why| unavailable(&why))?;
+    let listing = context.engine.list(prefix, query.after.as_deref(), limit).await.map_err(|why| unavailable(&why))?;
     let mut page = Map::new();
     page.insert("streams".into(), listing.streams.iter().map(entry).collect());
     if let Some(last) = listing.streams.last().filter(|_| listing.more) {

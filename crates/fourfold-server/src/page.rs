@@ -5,7 +5,8 @@ use http::{StatusCode, header};
 use crate::answer::{self, Answer};
 
 /// Only what the page itself brings; it talks to its own origin.
-const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+const POLICY: &str =
+    "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 /// The file at this path.
 pub(crate) fn get(path: &str) -> Option<Answer> {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fourfold_protocol::Kind;
 use fourfold_protocol::{
     Code, Offset, Refusal, StreamName,
     message::SAFE_INTEGER_MAX,
     record::{is_content_type, same_content_type, split},
 };
-use fourfold_protocol::Kind;
 use fourfold_stream::{Append, AppendError, Appended, Create, CreateError, Producer, Retention, Stream};
 use http::{HeaderName, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -34,8 +34,11 @@ impl Body {
     async fn read(self) -> Result<Bytes, Refusal> {
         let bytes_max = self.bytes_max;
         let too_large = || {
-            Refusal::new(Code::BodyTooLarge, format!("at most {bytes_max} bytes are taken at once: append in several requests"))
-                .with("bytesMax", bytes_max)
+            Refusal::new(
+                Code::BodyTooLarge,
+                format!("at most {bytes_max} bytes are taken at once: append in several requests"),
+            )
+            .with("bytesMax", bytes_max)
         };
         if hyper::body::Body::size_hint(&self.incoming).lower() > bytes_max as u64 {
             return Err(too_large());
@@ -43,10 +46,15 @@ impl Body {
         match timeout(BODY_WAIT_MAX, Limited::new(self.incoming, bytes_max).collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
-            Ok(Err(e)) => Err(Refusal::new(Code::BadRequest, format!("the body broke off or is not framed as announced: {e}"))),
+            Ok(Err(e)) => {
+                Err(Refusal::new(Code::BadRequest, format!("the body broke off or is not framed as announced: {e}")))
+            }
             Err(_) => {
                 let seconds = BODY_WAIT_MAX.as_secs();
-                Err(Refusal::new(Code::RequestTimeout, format!("the body did not arrive within {seconds} s: nothing was appended")))
+                Err(Refusal::new(
+                    Code::RequestTimeout,
+                    format!("the body did not arrive within {seconds} s: nothing was appended"),
+                ))
             }
         }
     }
@@ -54,7 +62,10 @@ impl Body {
 
 pub(crate) async fn put(parts: &Parts, body: Body, name: &StreamName, context: &Context) -> Result<Answer, Refusal> {
     if parts.headers.contains_key(answer::STREAM_FORKED_FROM) {
-        return Err(Refusal::new(Code::NotImplemented, "forks are not served yet: create the stream without Stream-Forked-From"));
+        return Err(Refusal::new(
+            Code::NotImplemented,
+            "forks are not served yet: create the stream without Stream-Forked-From",
+        ));
     }
     let ttl_seconds = number(parts, &answer::STREAM_TTL)?;
     if ttl_seconds.is_some_and(|ttl| ttl > TTL_SECONDS_MAX) {
@@ -63,7 +74,10 @@ pub(crate) async fn put(parts: &Parts, body: Body, name: &StreamName, context: &
     let expires_at_ms = match text(parts, &answer::STREAM_EXPIRES_AT)? {
         None => None,
         Some(at) => Some(timestamp::parse(at).ok_or_else(|| {
-            Refusal::new(Code::InvalidHeader, "Stream-Expires-At is an RFC 3339 timestamp, such as 2030-01-01T00:00:00Z")
+            Refusal::new(
+                Code::InvalidHeader,
+                "Stream-Expires-At is an RFC 3339 timestamp, such as 2030-01-01T00:00:00Z",
+            )
         })?),
     };
     if ttl_seconds.is_some() && expires_at_ms.is_some() {
@@ -130,7 +144,8 @@ pub(crate) async fn post(parts: &Parts, body: Body, name: &StreamName, context: 
             // A closed stream refuses everything else first; the engine judges whether this is its closing append again.
             Some(_) if stream.tail().closed => vec![body],
             Some(given) if !same_content_type(given, &stream.config().content_type) => {
-                let detail = format!("the stream's content type is {}, the append's {given}", stream.config().content_type);
+                let detail =
+                    format!("the stream's content type is {}, the append's {given}", stream.config().content_type);
                 return Err(Refusal::new(Code::ContentTypeMismatch, detail));
             }
             Some(_) => split(stream.kind(), &body)?,
@@ -177,18 +192,25 @@ fn refused(error: AppendError, stream: &Stream) -> Refusal {
     let offset = |position| Offset { epoch: stream.epoch(), position }.to_string();
     match error {
         AppendError::NotFound => not_found(stream.name()),
-        AppendError::Closed { tail } => Refusal::new(Code::StreamClosed, "the stream is closed: nothing can be appended any more")
-            .with("streamClosed", "true")
-            .with("streamNextOffset", offset(tail)),
+        AppendError::Closed { tail } => {
+            Refusal::new(Code::StreamClosed, "the stream is closed: nothing can be appended any more")
+                .with("streamClosed", "true")
+                .with("streamNextOffset", offset(tail))
+        }
         AppendError::SequenceRegression { last } => {
             Refusal::new(Code::SequenceRegression, format!("the last Stream-Seq was '{last}': send a greater one"))
         }
         AppendError::StaleEpoch { current } => Refusal::new(
             Code::StaleProducerEpoch,
-            format!("the producer's epoch is {current} now: another one has taken over; stop, or begin epoch {}", current + 1),
+            format!(
+                "the producer's epoch is {current} now: another one has taken over; stop, or begin epoch {}",
+                current + 1
+            ),
         )
         .with("producerEpoch", current),
-        AppendError::EpochStart => Refusal::new(Code::InvalidProducerEpoch, "begin a new producer epoch with Producer-Seq 0"),
+        AppendError::EpochStart => {
+            Refusal::new(Code::InvalidProducerEpoch, "begin a new producer epoch with Producer-Seq 0")
+        }
         AppendError::ProducerGap { expected, received } => {
             Refusal::new(Code::ProducerGap, format!("append {expected} is missing: send it before {received}"))
                 .with("expectedSeq", expected)
@@ -219,9 +241,11 @@ fn producer(parts: &Parts) -> Result<Option<Producer>, Refusal> {
     }
     let integer = |name: &str, text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        digits.then(|| text.parse().ok()).flatten().filter(|n| *n <= SAFE_INTEGER_MAX).ok_or_else(|| {
-            Refusal::new(Code::InvalidHeader, format!("{name} is an integer from 0 to 2^53-1"))
-        })
+        digits
+            .then(|| text.parse().ok())
+            .flatten()
+            .filter(|n| *n <= SAFE_INTEGER_MAX)
+            .ok_or_else(|| Refusal::new(Code::InvalidHeader, format!("{name} is an integer from 0 to 2^53-1")))
     };
     Ok(Some(Producer {
         id: id.to_owned(),

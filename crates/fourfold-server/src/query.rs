@@ -42,8 +42,9 @@ impl Query {
                 "after" => &mut query.after,
                 _ => continue,
             };
-            let value = decode(value)
-                .ok_or_else(|| Refusal::new(Code::InvalidQuery, format!("the value of '{name}' is not percent-encoded UTF-8")))?;
+            let value = decode(value).ok_or_else(|| {
+                Refusal::new(Code::InvalidQuery, format!("the value of '{name}' is not percent-encoded UTF-8"))
+            })?;
             if field.replace(value).is_some() {
                 let code = if name == "offset" { Code::InvalidOffset } else { Code::InvalidQuery };
                 return Err(Refusal::new(code, format!("'{name}' is given twice: give it once")));
@@ -87,14 +88,17 @@ impl Query {
         let Some(text) = &self.timeout else { return Ok(None) };
         let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
         match text.parse::<f64>() {
-            Ok(seconds) if plain => Ok(Some(Duration::try_from_secs_f64(seconds).map_or(LONG_POLL_WAIT_MAX, |t| t.min(LONG_POLL_WAIT_MAX)))),
+            Ok(seconds) if plain => {
+                Ok(Some(Duration::try_from_secs_f64(seconds).map_or(LONG_POLL_WAIT_MAX, |t| t.min(LONG_POLL_WAIT_MAX))))
+            }
             _ => Err(Refusal::new(Code::InvalidQuery, "'timeout' is a number of seconds, such as 20 or 0.5")),
         }
     }
 
     pub(crate) fn linger(&self) -> Result<Duration, Refusal> {
         let Some(text) = &self.linger else { return Ok(Duration::ZERO) };
-        let millis = decimal(text).ok_or_else(|| Refusal::new(Code::InvalidQuery, "'linger' is a number of milliseconds"))?;
+        let millis =
+            decimal(text).ok_or_else(|| Refusal::new(Code::InvalidQuery, "'linger' is a number of milliseconds"))?;
         Ok(Duration::from_millis(millis).min(LINGER_MAX))
     }
 

@@ -54,9 +54,7 @@ async fn stream(request: Request<Incoming>, name: StreamName, context: &Arc<Cont
 
 async fn listing(request: &Request<Incoming>, context: &Arc<Context>) -> Result<Reply, Refusal> {
     match *request.method() {
-        Method::GET | Method::HEAD => {
-            list::get(&Query::parse(request.uri().query())?, context).await.map(Reply::Whole)
-        }
+        Method::GET | Method::HEAD => list::get(&Query::parse(request.uri().query())?, context).await.map(Reply::Whole),
         Method::OPTIONS => Ok(Reply::Whole(answer::options(READ_ONLY))),
         _ => Err(not_allowed(READ_ONLY)),
     }

@@ -16,6 +16,7 @@ use crate::{
     query::{Live, Query},
     timestamp,
     transports::{Reader, long_poll, portions, short_poll, sse, websocket},
+    websocket::Handshake,
 };
 
 pub(crate) async fn get(
@@ -26,10 +27,13 @@ pub(crate) async fn get(
     let query = Query::parse(request.uri().query())?;
     let wanted = query.start()?;
     let live = query.live()?;
-    let upgrade = websocket::wants(request);
+    let upgrade = Handshake::is_wanted(request);
     let events = live == Some(Live::Sse) || (live.is_none() && accepts(request, "text/event-stream"));
     if live.is_some() && wanted.is_none() && !request.headers().contains_key(answer::LAST_EVENT_ID) {
-        return Err(Refusal::new(Code::InvalidOffset, "a live read says where it begins: offset=-1, offset=now, or a Stream-Next-Offset"));
+        return Err(Refusal::new(
+            Code::InvalidOffset,
+            "a live read says where it begins: offset=-1, offset=now, or a Stream-Next-Offset",
+        ));
     }
     if !request.body().is_end_stream() {
         return Err(Refusal::new(Code::UnexpectedBody, "a GET has no body here: leave it out"));
@@ -40,7 +44,7 @@ pub(crate) async fn get(
     }
     let start = wanted.unwrap_or(Start::Oldest);
     if upgrade {
-        let handshake = websocket::handshake(request)?;
+        let handshake = Handshake::read(request)?;
         let reader = Reader::new(request, &query, cursor(&stream, start, context)?);
         return Ok(websocket::begin(handshake, reader));
     }

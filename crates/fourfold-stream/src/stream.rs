@@ -195,6 +195,11 @@ impl Stream {
         self.wake();
     }
 
+    /// Wakes every cursor although nothing has moved: something else wants to be looked at.
+    pub fn rouse(self: &Arc<Self>) {
+        self.wake();
+    }
+
     /// For engines: retention has moved without an append.
     pub fn trim(&self, oldest: u64) {
         let mut state = self.state();

@@ -102,7 +102,12 @@ impl Follow {
     }
 
     /// Writes all that is new; tells whether that was the end.
-    async fn drain<M: Manner>(&mut self, manner: &M, socket: &TcpStream, context: &Context) -> io::Result<Option<Whole>> {
+    async fn drain<M: Manner>(
+        &mut self,
+        manner: &M,
+        socket: &TcpStream,
+        context: &Context,
+    ) -> io::Result<Option<Whole>> {
         let mut turn = 0;
         loop {
             let frame = match self.cursor.next(manner, PORTION) {
@@ -116,7 +121,10 @@ impl Follow {
                     Err(ReadRefusal::Deleted) => return self.end(manner, STREAM_DELETED, None, socket).await.map(Some),
                     Err(ReadRefusal::Unavailable(why)) => {
                         let refusal = crate::context::unavailable(&why);
-                        return self.end(manner, refusal.code.as_str(), Some(context.come_back_ms()), socket).await.map(Some);
+                        return self
+                            .end(manner, refusal.code.as_str(), Some(context.come_back_ms()), socket)
+                            .await
+                            .map(Some);
                     }
                 },
             };
@@ -129,7 +137,13 @@ impl Follow {
         }
     }
 
-    async fn end<M: Manner>(&self, manner: &M, code: &str, after_ms: Option<u64>, socket: &TcpStream) -> io::Result<Whole> {
+    async fn end<M: Manner>(
+        &self,
+        manner: &M,
+        code: &str,
+        after_ms: Option<u64>,
+        socket: &TcpStream,
+    ) -> io::Result<Whole> {
         let next = self.cursor.stream().offset(self.cursor.at());
         self.write(&chunk(manner.goodbye(code, after_ms, next).as_bytes()), socket).await?;
         self.finish(socket).await

@@ -40,9 +40,9 @@ pub(crate) enum Live {
 
 impl Live {
     /// Starts the task that holds the socket from now on. `unread` is what the client has sent already behind its request.
-    pub(crate) fn spawn(self: Box<Self>, socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
+    pub(crate) fn spawn(self, socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
         // Each is spawned as its own future: one enum of futures would be as large as the largest.
-        match *self {
+        match self {
             Self::LongPoll(wait) => drop(tokio::spawn(wait.run(socket, unread, context, seat))),
             Self::Portions(portions) => drop(tokio::spawn(portions.run(socket, unread, context, seat))),
             Self::Sse(sse) => drop(tokio::spawn(sse.run(socket, context, seat))),

@@ -109,7 +109,8 @@ pub(crate) fn put_place(parts: &mut Parts, stream: &Stream, from: u64, next: u64
 pub(crate) fn etag(from: Offset, next: u64, closed: bool) -> String {
     let mut tag = String::with_capacity(64);
     let closed = if closed { ":c" } else { "" };
-    write!(tag, "\"{:012x}:{}:{next}{closed}\"", from.epoch.0, from.position).expect("writing to a String does not fail");
+    write!(tag, "\"{:012x}:{}:{next}{closed}\"", from.epoch.0, from.position)
+        .expect("writing to a String does not fail");
     tag
 }
 

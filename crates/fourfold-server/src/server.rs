@@ -1,0 +1,176 @@
+//! The server: one acceptor deals sockets out to shards, each a runtime on a thread of its own.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fourfold_protocol::{Code, Refusal};
+use fourfold_stream::{Engine, RelayTask};
+use socket2::SockRef;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    Settings, answer, connection,
+    context::{Context, Drain, Seat},
+    limits::{HANDOVER_MAX, UNSENT_BYTES_MAX},
+};
+
+/// A listening server.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    settings: Settings,
+}
+
+/// Sockets on their way to a shard.
+type Handover = mpsc::Sender<(std::net::TcpStream, Seat)>;
+
+impl Server {
+    /// Listens. Must be called on a tokio runtime, on which [`run`](Self::run) then accepts.
+    ///
+    /// Errors: the address is taken, or not ours.
+    pub async fn bind(address: SocketAddr, settings: Settings) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(address).await?, settings })
+    }
+
+    /// The address that it listens on, with the port that was given if the port was 0.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` completes, and then drains: no new connection is accepted, every reader is told goodbye with a time after which to come
+    /// back, appends under way are answered. Connections that are still there at the drain deadline are cut.
+    ///
+    /// There is one shard for each of `shards`; make as many as there are threads to use.
+    pub async fn run(
+        self,
+        engine: Arc<dyn Engine>,
+        shards: Vec<RelayTask>,
+        stop: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        let settings = Arc::new(self.settings);
+        let drain = Arc::<Drain>::default();
+        let (ended, ending) = watch::channel(false);
+        let mut threads = Vec::new();
+        let mut handovers: Vec<Handover> = Vec::new();
+        for relay in shards {
+            let context = Arc::new(Context {
+                engine: Arc::clone(&engine),
+                shard: relay.shard(),
+                settings: Arc::clone(&settings),
+                drain: Arc::clone(&drain),
+            });
+            let (handover, sockets) = mpsc::channel(HANDOVER_MAX);
+            threads.push(start_shard(relay, context, sockets, ending.clone())?);
+            handovers.push(handover);
+        }
+        tokio::select! {
+            () = accept(&self.listener, &handovers, &drain, settings.connections_max) => {}
+            () = stop => {}
+        }
+        drop(self.listener);
+        drop(handovers);
+        tracing::info!(connections = drain.connections(), "draining");
+        goodbye(&*engine, &drain, settings.drain_deadline).await;
+        ended.send_replace(true);
+        for thread in threads {
+            // A shard ends at once: its connections are gone, or are cut with its runtime.
+            thread.join().map_err(|_| io::Error::other("a shard has panicked"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Tells everybody, and waits until they have gone.
+async fn goodbye(engine: &dyn Engine, drain: &Drain, deadline: Duration) {
+    let mut emptied = std::pin::pin!(drain.emptied.notified());
+    emptied.as_mut().enable();
+    drain.begin();
+    for stream in engine.streams().all() {
+        stream.rouse();
+    }
+    if drain.connections() > 0 && timeout(deadline, emptied).await.is_err() {
+        tracing::warn!(connections = drain.connections(), "cut at the drain deadline");
+    }
+}
+
+fn start_shard(
+    relay: RelayTask,
+    context: Arc<Context>,
+    mut sockets: mpsc::Receiver<(std::net::TcpStream, Seat)>,
+    mut ending: watch::Receiver<bool>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let shard = relay.shard().index();
+    thread::Builder::new().name(format!("fourfold-{shard}")).spawn(move || {
+        runtime.block_on(async move {
+            tokio::spawn(relay.run());
+            while let Some((socket, seat)) = sockets.recv().await {
+                match TcpStream::from_std(socket) {
+                    Ok(socket) => connection::spawn(socket, Bytes::new(), Arc::clone(&context), seat),
+                    Err(error) => tracing::warn!(%error, "a socket could not be registered"),
+                }
+            }
+            // The acceptor has stopped; connections go on until the drain is over.
+            let _ = ending.wait_for(|ended| *ended).await;
+        });
+        runtime.shutdown_background();
+    })
+}
+
+async fn accept(listener: &TcpListener, handovers: &[Handover], drain: &Arc<Drain>, connections_max: usize) {
+    let mut next = 0;
+    loop {
+        let socket = match listener.accept().await {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                // Out of file descriptors, most likely: those who are here go on, and leave.
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
+        };
+        let Some(seat) = drain.seat(connections_max) else {
+            turn_away(&socket, connections_max);
+            continue;
+        };
+        if let Err(error) = prepare(&socket) {
+            tracing::debug!(%error, "a socket was gone before it could be prepared");
+            continue;
+        }
+        match socket.into_std() {
+            Ok(socket) => {
+                next = (next + 1) % handovers.len();
+                if handovers[next].send((socket, seat)).await.is_err() {
+                    return; // A shard has ended, and so does the server.
+                }
+            }
+            Err(error) => tracing::warn!(%error, "a socket could not be handed over"),
+        }
+    }
+}
+
+/// After a failed accept: long enough not to spin, short enough not to be noticed.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
+fn prepare(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?; // Each write is a portion that should go at once.
+    SockRef::from(socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
+}
+
+fn turn_away(socket: &TcpStream, connections_max: usize) {
+    let detail = format!("all {connections_max} connections are taken: come back later");
+    let refusal = Refusal::new(Code::Overloaded, detail).with("retryAfter", 5);
+    // As much as fits at once; whoever is turned away is not waited for.
+    let _ = socket.try_write(&answer::last_words(&refusal));
+}

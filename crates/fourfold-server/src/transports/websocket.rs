@@ -1,0 +1,290 @@
+//! WebSocket: a message for each portion, and appends from the client with ordered answers.
+
+use std::{
+    collections::VecDeque,
+    future::{Future, poll_fn, ready},
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context as Waker, Poll},
+};
+
+use bytes::Bytes;
+use fourfold_protocol::{
+    Portion, Refusal, message,
+    websocket::{self, Agreed, CloseCode, Event, SharedFrame},
+};
+use fourfold_stream::{Append, Appended, Cursor, Dialect, Ended, Next, Producer, ReadRefusal, cursor::PORTION};
+use http::{StatusCode, header};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Live, Reader,
+    follow::{PORTIONS_A_TURN, STREAM_DELETED, WEBSOCKET, WEBSOCKET_DEFLATED},
+};
+use crate::{
+    answer::{self, Framing},
+    connection::Reply,
+    context::{Context, Seat},
+    limits::{APPENDS_UNACKNOWLEDGED_MAX, PING},
+    publish,
+    websocket::{Handshake, Socket, encode},
+};
+
+/// A reader of messages, who may append.
+pub(crate) struct WebSocket {
+    cursor: Cursor,
+    handshake: Handshake,
+}
+
+pub(crate) fn begin(handshake: Handshake, reader: Reader) -> Reply {
+    Reply::Live(Box::new(Live::WebSocket(WebSocket { cursor: reader.cursor, handshake })))
+}
+
+/// How the connection ends.
+enum End {
+    /// We say why.
+    Close(CloseCode),
+    /// The client has said goodbye and was answered.
+    HangUp,
+}
+
+impl WebSocket {
+    pub(crate) async fn run(self, tcp: TcpStream, unread: Bytes, context: Arc<Context>, _seat: Seat) {
+        let socket = Socket::new(tcp, unread, self.handshake.agreed, context.settings.body_bytes_max);
+        if socket.write(&switching(&self.handshake)).await.is_err() {
+            return;
+        }
+        let dialect = Messages { agreed: self.handshake.agreed };
+        let mut session = Session { cursor: self.cursor, socket, appends: None, dialect };
+        match session.follow(&context).await {
+            Ok(End::Close(code)) => session.socket.close(code).await,
+            Ok(End::HangUp) => session.socket.hang_up().await,
+            Err(_) => {} // The client is gone.
+        }
+    }
+}
+
+struct Session {
+    cursor: Cursor,
+    socket: Socket,
+    /// There once the client has appended.
+    appends: Option<Box<Appends>>,
+    dialect: Messages,
+}
+
+impl Session {
+    async fn follow(&mut self, context: &Context) -> io::Result<End> {
+        let stream = Arc::clone(self.cursor.stream());
+        let mut ping = pin!(sleep_until(Instant::now() + PING));
+        let mut heard = true;
+        loop {
+            let mut moved = pin!(stream.moved(self.cursor.shard()));
+            moved.as_mut().enable(); // Before the read, so that a record appended during it wakes us.
+            if let Some(code) = self.drain(context).await? {
+                return Ok(End::Close(code));
+            }
+            if context.drain.begun() {
+                self.flush_answers().await?;
+                self.say_goodbye(CloseCode::Draining.as_str(), Some(context.come_back_ms())).await?;
+                return Ok(End::Close(CloseCode::Draining));
+            }
+            let may_read =
+                self.appends.as_ref().is_none_or(|appends| appends.waiting.len() < APPENDS_UNACKNOWLEDGED_MAX);
+            let answers = self.appends.as_deref_mut();
+            tokio::select! {
+                biased;
+                () = &mut moved => {}
+                answers = next_answers(answers) => self.socket.write(&answers).await?,
+                events = self.socket.events(), if may_read => {
+                    heard = true;
+                    if let Some(end) = self.take(events?, context).await? {
+                        return Ok(end);
+                    }
+                }
+                () = &mut ping => {
+                    if !std::mem::take(&mut heard) {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    self.socket.write(&websocket::ping(&[])).await?;
+                    ping.as_mut().reset(Instant::now() + PING);
+                }
+            }
+        }
+    }
+
+    /// Writes all that is new; tells whether that was the end.
+    async fn drain(&mut self, context: &Context) -> io::Result<Option<CloseCode>> {
+        let mut turn = 0;
+        loop {
+            let frame = match self.cursor.next(&self.dialect, PORTION) {
+                Next::Frame(frame) => frame,
+                Next::Wait => return Ok(None),
+                Next::Ended(Ended::Closed) => {
+                    self.flush_answers().await?; // Whoever closed the stream here is told so first.
+                    return Ok(Some(CloseCode::StreamClosed));
+                }
+                Next::Ended(Ended::Deleted) => return self.deleted().await.map(Some),
+                // Boxed, so that an idle task does not carry the state of one that catches up.
+                Next::Behind => match Box::pin(self.cursor.catch_up(&*context.engine, &self.dialect, PORTION)).await {
+                    Ok(frame) => frame,
+                    Err(ReadRefusal::Deleted) => return self.deleted().await.map(Some),
+                    Err(ReadRefusal::Unavailable(why)) => {
+                        let refusal = crate::context::unavailable(&why);
+                        self.say_goodbye(refusal.code.as_str(), Some(context.come_back_ms())).await?;
+                        return Ok(Some(CloseCode::Internal));
+                    }
+                },
+            };
+            self.socket.write(&frame.bytes).await?;
+            turn += 1;
+            if turn == PORTIONS_A_TURN {
+                turn = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Does what the client has sent.
+    async fn take(
+        &mut self,
+        events: Vec<Result<Event, websocket::Broken>>,
+        context: &Context,
+    ) -> io::Result<Option<End>> {
+        for event in events {
+            match event {
+                Ok(Event::Text(text)) => self.request(&text, context).await?,
+                Ok(Event::Binary(_)) => return Ok(Some(End::Close(CloseCode::TextOnly))),
+                Ok(event @ Event::Close(_)) => {
+                    self.flush_answers().await?;
+                    self.socket.answer(&event).await?;
+                    return Ok(Some(End::HangUp));
+                }
+                Ok(event) => drop(self.socket.answer(&event).await?),
+                Err(broken) => {
+                    self.flush_answers().await?;
+                    return Ok(Some(End::Close(broken.close_code())));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn request(&mut self, text: &str, context: &Context) -> io::Result<()> {
+        // One read may bring more messages than may wait: their answers come first.
+        while self.appends.as_ref().is_some_and(|appends| appends.waiting.len() >= APPENDS_UNACKNOWLEDGED_MAX) {
+            let answers = next_answers(self.appends.as_deref_mut()).await;
+            self.socket.write(&answers).await?;
+        }
+        let stream = self.cursor.stream();
+        let (id, pending): (String, Answering) = match message::read(stream.kind(), text) {
+            Err((id, refusal)) => (id, Box::pin(ready(Err(refusal)))),
+            Ok(request) => {
+                let producer = request.producer.map(|(id, epoch, seq)| Producer { id, epoch, seq });
+                let append = Append { records: request.records, producer, seq: None, close: request.close };
+                (request.id, Box::pin(publish::append(stream, append, context)))
+            }
+        };
+        let appends = self.appends.get_or_insert_with(|| Box::new(Appends::of(self.cursor.stream().clone())));
+        appends.waiting.push_back((id, pending));
+        Ok(())
+    }
+
+    async fn flush_answers(&mut self) -> io::Result<()> {
+        while self.appends.as_ref().is_some_and(|appends| !appends.waiting.is_empty()) {
+            let answers = next_answers(self.appends.as_deref_mut()).await;
+            self.socket.write(&answers).await?;
+        }
+        Ok(())
+    }
+
+    async fn deleted(&mut self) -> io::Result<CloseCode> {
+        self.flush_answers().await?;
+        self.say_goodbye(STREAM_DELETED, None).await?;
+        Ok(CloseCode::StreamDeleted)
+    }
+
+    async fn say_goodbye(&mut self, code: &str, after_ms: Option<u64>) -> io::Result<()> {
+        let next = self.cursor.stream().offset(self.cursor.at());
+        let goodbye = message::goodbye(code, after_ms, next);
+        self.socket.write(&self.socket.encode(&SharedFrame::text(goodbye.as_bytes()))).await
+    }
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Appended, Refusal>> + Send>>;
+
+/// Appends in the order in which they came, each with the client's name for it. At most [`APPENDS_UNACKNOWLEDGED_MAX`].
+struct Appends {
+    stream: Arc<fourfold_stream::Stream>,
+    waiting: VecDeque<(String, Answering)>,
+}
+
+impl Appends {
+    fn of(stream: Arc<fourfold_stream::Stream>) -> Self {
+        Self { stream, waiting: VecDeque::new() }
+    }
+
+    /// The answers that are due, in order, as frames behind each other.
+    fn poll(&mut self, cx: &mut Waker<'_>) -> Poll<Vec<u8>> {
+        let mut frames = Vec::new();
+        while let Some((id, pending)) = self.waiting.front_mut() {
+            let Poll::Ready(result) = pending.as_mut().poll(cx) else { break };
+            let answer = match result {
+                Ok(done) => message::ack(id, self.stream.offset(done.next), done.closed, done.duplicate),
+                Err(refusal) => message::error(id, &refusal),
+            };
+            frames.extend_from_slice(&websocket::text(answer.as_bytes()));
+            self.waiting.pop_front();
+        }
+        if frames.is_empty() { Poll::Pending } else { Poll::Ready(frames) }
+    }
+}
+
+/// Completes when an answer is due; never without appends. Cancel-safe: what was polled stays in the queue.
+async fn next_answers(appends: Option<&mut Appends>) -> Vec<u8> {
+    match appends {
+        Some(appends) => poll_fn(|cx| appends.poll(cx)).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn switching(handshake: &Handshake) -> Vec<u8> {
+    let mut parts = answer::head(StatusCode::SWITCHING_PROTOCOLS);
+    answer::put(&mut parts, header::CONNECTION, "Upgrade");
+    answer::put(&mut parts, header::UPGRADE, "websocket");
+    answer::put(&mut parts, header::SEC_WEBSOCKET_ACCEPT, &handshake.accept);
+    if let Some(agreed) = handshake.agreed {
+        answer::put(&mut parts, header::SEC_WEBSOCKET_EXTENSIONS, &agreed.to_string());
+    }
+    let mut head = Vec::with_capacity(1024);
+    answer::write_head(&mut parts, Framing::None, &mut head);
+    head
+}
+
+/// Messages, compressed if that was agreed.
+#[derive(Clone, Copy)]
+struct Messages {
+    agreed: Option<Agreed>,
+}
+
+impl Messages {
+    /// A client with a small window gets plain messages, so that compressed ones are the same for all.
+    fn shared(self) -> Option<Agreed> {
+        self.agreed.filter(|agreed| agreed.allows(usize::MAX))
+    }
+}
+
+impl Dialect for Messages {
+    fn number(&self) -> u8 {
+        if self.shared().is_some() { WEBSOCKET_DEFLATED } else { WEBSOCKET }
+    }
+
+    fn encode(&self, portion: &Portion<'_>) -> Bytes {
+        let mut json = Vec::with_capacity(512);
+        message::write(portion, &mut json);
+        encode(&SharedFrame::text(&json), self.shared())
+    }
+}

@@ -1,0 +1,169 @@
+//! A WebSocket on a socket that nobody else holds: the handshake, what the client sends, and writing prebuilt frames.
+//!
+//! Between messages a connection costs the socket and 16 bytes: it is read into one buffer a thread, inflated by one inflater
+//! a thread, and what is written was built before, for all who read it.
+
+use std::{cell::RefCell, io};
+
+use bytes::Bytes;
+use fourfold_protocol::{
+    Code, Refusal,
+    websocket::{
+        self, Agreed, Broken, CloseCode, Deflater, Event, Inflater, Limits, Reader, SharedFrame, handshake::VERSION,
+    },
+};
+use http::{Method, Request, Version, header};
+use tokio::{net::TcpStream, time::timeout};
+
+use crate::{limits::STALL_WAIT_MAX, line};
+
+/// What is read at once. One a thread.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
+    static INFLATER: RefCell<Inflater> = RefCell::default();
+    static DEFLATER: RefCell<Deflater> = RefCell::default();
+}
+
+/// A handshake that can be answered with 101.
+#[derive(Clone, Debug)]
+pub struct Handshake {
+    /// The value of `Sec-WebSocket-Accept`.
+    pub accept: String,
+    /// The compression that both sides will understand.
+    pub agreed: Option<Agreed>,
+}
+
+impl Handshake {
+    /// Whether the request wants to become a WebSocket at all.
+    pub fn is_wanted<B>(request: &Request<B>) -> bool {
+        names(request, &header::UPGRADE, "websocket")
+    }
+
+    /// Checks the request. Spec: RFC 6455, "Reading the Client's Opening Handshake".
+    ///
+    /// Errors: [`Code::InvalidUpgrade`], [`Code::UpgradeRequired`] for another version.
+    pub fn read<B>(request: &Request<B>) -> Result<Self, Refusal> {
+        let invalid = |why| Err(Refusal::new(Code::InvalidUpgrade, why));
+        if request.method() != Method::GET || request.version() != Version::HTTP_11 {
+            return invalid("a WebSocket begins with GET and HTTP/1.1");
+        }
+        if !names(request, &header::CONNECTION, "upgrade") {
+            return invalid("send 'Connection: Upgrade' with 'Upgrade: websocket'");
+        }
+        let one = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+        if one(header::SEC_WEBSOCKET_VERSION) != Some(VERSION) {
+            return Err(Refusal::new(Code::UpgradeRequired, format!("send 'Sec-WebSocket-Version: {VERSION}'"))
+                .with("secWebSocketVersion", VERSION));
+        }
+        let Some(accept) = one(header::SEC_WEBSOCKET_KEY).and_then(websocket::accept_key) else {
+            return invalid("Sec-WebSocket-Key is 16 bytes in base64");
+        };
+        let offers = request.headers().get_all(header::SEC_WEBSOCKET_EXTENSIONS);
+        let agreed = websocket::negotiate(offers.iter().filter_map(|value| value.to_str().ok()));
+        Ok(Self { accept, agreed })
+    }
+}
+
+/// A WebSocket after its handshake.
+#[derive(Debug)]
+pub struct Socket {
+    tcp: TcpStream,
+    reader: Reader,
+    agreed: Option<Agreed>,
+    unread: Bytes,
+    limits: Limits,
+}
+
+impl Socket {
+    /// `unread` is what came behind the handshake.
+    #[must_use]
+    pub fn new(tcp: TcpStream, unread: Bytes, agreed: Option<Agreed>, message_bytes_max: usize) -> Self {
+        Self { tcp, reader: Reader::new(agreed), agreed, unread, limits: Limits { message_bytes_max } }
+    }
+
+    /// Waits until the client sends something, and returns the events that it completes, in order; none if a message is
+    /// still partial. After an error nothing more comes.
+    ///
+    /// Cancel-safe. Errors: the client is gone, or in the middle of a message for [`STALL_WAIT_MAX`] without a byte.
+    pub async fn events(&mut self) -> io::Result<Vec<Result<Event, Broken>>> {
+        if !self.unread.is_empty() {
+            let unread = std::mem::take(&mut self.unread);
+            return Ok(self.feed(&unread));
+        }
+        loop {
+            if self.reader.is_partial() {
+                // Boxed, so that an idle connection does not carry the timer of one in mid-message.
+                Box::pin(timeout(STALL_WAIT_MAX, self.tcp.readable())).await.map_err(|_| io::ErrorKind::TimedOut)??;
+            } else {
+                self.tcp.readable().await?;
+            }
+            let events = SCRATCH.with_borrow_mut(|scratch| match self.tcp.try_read(scratch) {
+                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(bytes) => Ok(Some(self.feed(&scratch[..bytes]))),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+                Err(e) => Err(e),
+            })?;
+            if let Some(events) = events {
+                return Ok(events);
+            }
+        }
+    }
+
+    /// Writes a frame that was built before. Errors: the client is gone, or takes nothing for [`STALL_WAIT_MAX`].
+    pub async fn write(&self, frame: &[u8]) -> io::Result<()> {
+        line::write_all(&self.tcp, frame).await
+    }
+
+    /// Answers what the protocol itself answers: pings, and the client's close. True after the latter: nothing follows.
+    pub async fn answer(&self, event: &Event) -> io::Result<bool> {
+        match event {
+            Event::Ping(payload) => self.write(&websocket::pong(payload)).await.map(|()| false),
+            Event::Close(close) => self.write(&websocket::close_reply(close.as_ref())).await.map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    /// The bytes of a message for this client.
+    #[must_use]
+    pub fn encode(&self, frame: &SharedFrame) -> Bytes {
+        encode(frame, self.agreed)
+    }
+
+    /// Says why, and ends the connection.
+    pub async fn close(self, code: CloseCode) {
+        if self.write(&websocket::close(code)).await.is_ok() {
+            self.hang_up().await;
+        }
+    }
+
+    /// Ends the connection after the close handshake.
+    pub async fn hang_up(self) {
+        line::close(self.tcp).await;
+    }
+
+    fn feed(&mut self, mut input: &[u8]) -> Vec<Result<Event, Broken>> {
+        INFLATER.with_borrow_mut(|inflater| {
+            let mut events = Vec::new();
+            while let Some(event) = self.reader.feed(&mut input, &self.limits, inflater).transpose() {
+                events.push(event);
+            }
+            events
+        })
+    }
+}
+
+/// The bytes of a message for clients with this agreement.
+pub(crate) fn encode(frame: &SharedFrame, agreed: Option<Agreed>) -> Bytes {
+    DEFLATER.with_borrow_mut(|deflater| frame.encoded_for(agreed, deflater))
+}
+
+fn names<B>(request: &Request<B>, header: &header::HeaderName, word: &str) -> bool {
+    let values = request.headers().get_all(header);
+    values
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|v| v.trim().eq_ignore_ascii_case(word))
+}
