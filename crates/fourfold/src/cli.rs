@@ -1,0 +1,145 @@
+//! What can be typed: the commands and their arguments. The server's settings are defined in `config/settings.rs`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Flags};
+
+/// One stream, one URL, four transports: a realtime delivery server and its clients.
+#[derive(Debug, Parser)]
+#[command(name = "fourfold", version, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server; prints 'listening on http://ADDRESS' when it is ready
+    Serve(Flags),
+    /// Run the server and feed it this machine's vitals, four records a second, as the stream 'demo/vitals'
+    Demo(Flags),
+    /// Append lines to a stream, each once, also if the server restarts meanwhile
+    Append(AppendArgs),
+    /// Print a stream's records as they come
+    Tail(TailArgs),
+}
+
+/// Which stream on which server.
+#[derive(Debug, Args)]
+pub(crate) struct StreamArgs {
+    /// The stream, for example demo/vitals
+    #[arg(value_name = "STREAM")]
+    pub(crate) stream: String,
+    /// The server
+    #[arg(long, env = "FOURFOLD_URL", default_value = "http://127.0.0.1:4437", value_name = "URL")]
+    pub(crate) url: String,
+}
+
+/// The arguments of `append`.
+#[derive(Debug, Args)]
+pub(crate) struct AppendArgs {
+    #[command(flatten)]
+    pub(crate) at: StreamArgs,
+    /// What to append, standard input if left out. In a text stream each line is a record and keeps its line break;
+    /// in a JSON stream each line is a value, and blank lines are skipped
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Go on with what is added to FILE, as 'tail -F' does: through truncation, rotation and absence
+    #[arg(long, requires = "file", conflicts_with_all = ["whole", "close"])]
+    pub(crate) follow: bool,
+    /// The content type of the stream; if left out, the stream's own, or text/plain for a new one
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) content_type: Option<String>,
+    /// Short for --content-type application/json
+    #[arg(long, conflicts_with = "content_type")]
+    pub(crate) json: bool,
+    /// Append the input as one record
+    #[arg(long)]
+    pub(crate) whole: bool,
+    /// Close the stream at the end
+    #[arg(long)]
+    pub(crate) close: bool,
+    /// Give up when the server cannot be reached for so long; if left out 60s, with --follow never
+    #[arg(long, value_name = "DURATION", value_parser = config::duration)]
+    pub(crate) retry_for: Option<Duration>,
+}
+
+impl AppendArgs {
+    /// What was asked for, if anything was.
+    pub(crate) fn asked_content_type(&self) -> Option<&str> {
+        if self.json { Some("application/json") } else { self.content_type.as_deref() }
+    }
+}
+
+/// The arguments of `tail`.
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    #[command(flatten)]
+    pub(crate) at: StreamArgs,
+    /// How to read
+    #[arg(long, value_enum, default_value = "websocket")]
+    pub(crate) transport: TransportArg,
+    /// Where to begin: '-1' is the oldest record kept, 'now' what comes from now on, else an offset
+    #[arg(long, default_value = "now", value_name = "-1|now|OFFSET", allow_hyphen_values = true)]
+    pub(crate) offset: String,
+    /// Stop after so many records
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Print whole messages with their offsets, one JSON object a line, instead of bare records
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Give up when the server cannot be reached for so long; if left out, never
+    #[arg(long, value_name = "DURATION", value_parser = config::duration)]
+    pub(crate) retry_for: Option<Duration>,
+}
+
+/// The four ways to read a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TransportArg {
+    /// One connection, messages
+    Websocket,
+    /// One answer without end, events
+    Sse,
+    /// One answer in portions for as long as the server waits, then the next
+    LongPoll,
+    /// Ask, and ask again when the server advises
+    ShortPoll,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_names_flag_variable_and_default_of_a_setting() {
+        let mut command = Cli::command();
+        let serve = command.find_subcommand_mut("serve").unwrap();
+        let help = serve.render_long_help().to_string();
+        for part in [
+            "--data-dir <DIRECTORY>",
+            "[env: FOURFOLD_DATA_DIR]",
+            "[default: ./fourfold-data]",
+            "survives a power loss",
+        ] {
+            assert!(help.contains(part), "{part} in {help}");
+        }
+    }
+
+    #[test]
+    fn follow_needs_a_file_and_excludes_what_needs_an_end() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        assert!(parse("fourfold append s --follow f").is_ok());
+        assert!(parse("fourfold append s --follow").is_err());
+        assert!(parse("fourfold append s --follow f --close").is_err());
+        assert!(parse("fourfold tail s --offset -1 --transport short-poll").is_ok());
+        assert!(parse("fourfold serve --listen 127.0.0.1:0 --config x.toml").is_ok());
+    }
+}

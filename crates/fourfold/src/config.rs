@@ -1,0 +1,369 @@
+//! The server's configuration in two steps: what was typed ([`Typed`]: file, environment, flags) and what it means
+//! ([`ServeConfig`]: checked, defaults filled in, nothing left to parse).
+
+mod settings;
+mod typed;
+mod units;
+
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread, time::Duration};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+pub(crate) use settings::Flags;
+use settings::Setting;
+use typed::{Origin, Typed};
+pub(crate) use units::duration;
+
+/// Everything the server needs to know, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ServeConfig {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What keeps the streams.
+    pub engine: Engine,
+    /// How long a long poll waits when the request does not say.
+    pub long_poll_timeout: Duration,
+    /// How many threads serve connections.
+    pub threads: NonZeroUsize,
+    /// The largest body of one append.
+    pub body_bytes_max: usize,
+    /// For streams that do not say what they keep.
+    pub retention: Retention,
+    /// How long connections may take to end after SIGTERM.
+    pub drain_deadline: Duration,
+    /// Over how long the readers' return is spread.
+    pub drain_spread: Duration,
+    /// How many connections may be open at once.
+    pub connections_max: usize,
+    /// A tracing filter, known to be one.
+    pub log: String,
+}
+
+/// Which engine, and what it needs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Engine {
+    /// On disk.
+    Embedded {
+        /// Where; created if it is not there.
+        data_dir: PathBuf,
+        /// When an append is acknowledged.
+        durability: Durability,
+    },
+    /// Until the process ends.
+    Memory,
+}
+
+/// When an append is acknowledged, and so which crash it survives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Durability {
+    /// Once it is on the disk: survives a power loss.
+    Synced,
+    /// Once it is written; the disk is synced this often: survives a crash of the process, and a power loss takes back
+    /// at most the last interval.
+    Interval(Duration),
+    /// Once it is written: survives a crash of the process, not one of the machine.
+    Os,
+}
+
+/// What a stream keeps; `None` keeps everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Retention {
+    /// Records younger than this.
+    pub age: Option<Duration>,
+    /// So many bytes of records.
+    pub bytes: Option<u64>,
+    /// So many records.
+    pub records: Option<u64>,
+}
+
+/// Why the configuration cannot be used; each says where the wrong value was typed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration file {path} cannot be read: {why}")]
+    File {
+        /// As it was given.
+        path: String,
+        /// What the system said.
+        why: String,
+    },
+    /// The file is not TOML.
+    #[error("{path} line {line}: not TOML: {why}")]
+    Syntax {
+        /// As it was given.
+        path: String,
+        /// From 1.
+        line: usize,
+        /// What the parser said.
+        why: String,
+    },
+    /// The file has a key that is no setting.
+    #[error("{path} line {line}: unknown key '{key}'; the keys are {}", known_keys())]
+    UnknownKey {
+        /// As it was given.
+        path: String,
+        /// From 1.
+        line: usize,
+        /// The key.
+        key: String,
+    },
+    /// A value means nothing.
+    #[error("{origin}: {why}")]
+    Value {
+        /// Where it was typed.
+        origin: Origin,
+        /// What is wrong with it and how to write it.
+        why: String,
+    },
+}
+
+const LONG_POLL_TIMEOUT_MAX: Duration = Duration::from_secs(60); // The wire promises it; most proxies cut soon after.
+const SYNC_INTERVAL_MAX: Duration = Duration::from_secs(60); // Longer is durability 'os' by another name.
+const DRAIN_MAX: Duration = Duration::from_secs(60 * 60); // No supervisor waits longer before it kills.
+const BODY_BYTES_MIN: u64 = 1 << 10; // Below it even a small JSON record is refused.
+const BODY_BYTES_MAX: u64 = 1 << 30; // A body is held in memory whole.
+const THREADS_MAX: u64 = 1024; // More threads than any machine here has cores is a typing error.
+const CONNECTIONS_LIMIT: u64 = 10_000_000; // About 80 GB of kernel and process memory: beyond one machine.
+const FILES_RESERVED: u64 = 512; // For the engine's own files, the listener, and the standard streams.
+
+impl ServeConfig {
+    /// Understands flags, the process's environment and the configuration file. Raises the limit of open files to what
+    /// the system allows, since the number of connections follows from it.
+    ///
+    /// Errors: the first value that means nothing, with the place where it was typed.
+    pub(crate) fn from_flags(flags: &Flags) -> Result<Self, ConfigError> {
+        Self::understand(&Typed::gather(flags, |name| std::env::var(name).ok())?, files_max())
+    }
+
+    fn understand(typed: &Typed, files_max: u64) -> Result<Self, ConfigError> {
+        use settings::*;
+        let engine = match required(typed, &ENGINE, |text| one_of(text, &["embedded", "memory"]))? {
+            "memory" => Engine::Memory,
+            _ => Engine::Embedded {
+                data_dir: required(typed, &DATA_DIR, |text| match text {
+                    "" => Err("give a directory".into()),
+                    path => Ok(PathBuf::from(path)),
+                })?,
+                durability: match required(typed, &DURABILITY, |text| one_of(text, &["synced", "interval", "os"]))? {
+                    "interval" => Durability::Interval(required(typed, &SYNC_INTERVAL, |text| {
+                        within(units::duration(text)?, Duration::from_millis(1), SYNC_INTERVAL_MAX)
+                    })?),
+                    "os" => Durability::Os,
+                    _ => Durability::Synced,
+                },
+            },
+        };
+        let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let files_left = files_max.saturating_sub(FILES_RESERVED).clamp(16, CONNECTIONS_LIMIT);
+        let drain = |text: &str| within(units::duration(text)?, Duration::ZERO, DRAIN_MAX);
+        Ok(Self {
+            listen: required(typed, &LISTEN, |text| {
+                text.parse()
+                    .map_err(|_| format!("'{text}' is not an address; write an IP and a port, such as 127.0.0.1:4437"))
+            })?,
+            engine,
+            long_poll_timeout: required(typed, &LONG_POLL_TIMEOUT, |text| {
+                within(units::duration(text)?, Duration::from_millis(1), LONG_POLL_TIMEOUT_MAX)
+            })?,
+            threads: optional(typed, &THREADS, |text| count(text, THREADS_MAX))?.map_or_else(cores, to_nonzero),
+            body_bytes_max: required(typed, &BODY_MAX, |text| match units::size(text)? {
+                size @ BODY_BYTES_MIN..=BODY_BYTES_MAX => Ok(to_usize(size)),
+                _ => Err(format!("'{text}' is out of bounds; give 1KiB to 1GiB")),
+            })?,
+            retention: Retention {
+                age: optional(typed, &RETENTION_AGE, |text| {
+                    within(units::duration(text)?, Duration::from_secs(1), Duration::MAX)
+                })?,
+                bytes: optional(typed, &RETENTION_BYTES, units::size)?,
+                records: optional(typed, &RETENTION_RECORDS, |text| count(text, u64::MAX))?,
+            },
+            drain_deadline: required(typed, &DRAIN_DEADLINE, drain)?,
+            drain_spread: required(typed, &DRAIN_SPREAD, drain)?,
+            connections_max: to_usize(
+                optional(typed, &CONNECTIONS_MAX, |text| count(text, CONNECTIONS_LIMIT))?.unwrap_or(files_left),
+            ),
+            log: required(typed, &LOG, |text| match tracing_subscriber::EnvFilter::try_new(text) {
+                Ok(_) => Ok(text.to_owned()),
+                Err(error) => {
+                    Err(format!("'{text}' is not a filter ({error}); write for example 'info' or 'fourfold=debug'"))
+                }
+            })?,
+        })
+    }
+}
+
+fn optional<'a, T>(
+    typed: &'a Typed,
+    setting: &Setting,
+    parse: impl FnOnce(&'a str) -> Result<T, String>,
+) -> Result<Option<T>, ConfigError> {
+    let Some(value) = typed.get(setting) else { return Ok(None) };
+    parse(&value.text).map(Some).map_err(|why| ConfigError::Value { origin: value.origin.clone(), why })
+}
+
+fn required<'a, T>(
+    typed: &'a Typed,
+    setting: &Setting,
+    parse: impl FnOnce(&'a str) -> Result<T, String>,
+) -> Result<T, ConfigError> {
+    Ok(optional(typed, setting, parse)?.expect("a setting that is required has a default"))
+}
+
+fn one_of<'a>(text: &'a str, choices: &[&str]) -> Result<&'a str, String> {
+    if choices.contains(&text) { Ok(text) } else { Err(format!("'{text}' is not one of {}", choices.join(", "))) }
+}
+
+fn within(duration: Duration, min: Duration, max: Duration) -> Result<Duration, String> {
+    match duration {
+        short if short < min => Err(format!("{duration:?} is too short; at least {min:?}")),
+        long if long > max => Err(format!("{duration:?} is too long; at most {max:?}")),
+        fits => Ok(fits),
+    }
+}
+
+fn count(text: &str, max: u64) -> Result<u64, String> {
+    units::number(text)
+        .filter(|count| (1..=max).contains(count))
+        .ok_or_else(|| format!("'{text}' is not a whole number from 1 to {max}"))
+}
+
+fn to_usize(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+fn to_nonzero(count: u64) -> NonZeroUsize {
+    NonZeroUsize::new(to_usize(count)).unwrap_or(NonZeroUsize::MIN)
+}
+
+fn known_keys() -> String {
+    settings::ALL.iter().map(|setting| setting.key).collect::<Vec<_>>().join(", ")
+}
+
+/// Raises the soft limit of open files to the hard one and returns it.
+fn files_max() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let in_force = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    in_force.unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILES_MAX: u64 = 4096;
+
+    fn flags(pairs: &[(&'static str, &str)]) -> Flags {
+        Flags { values: pairs.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(), file: None }
+    }
+
+    fn understood(flags: &Flags, variables: &[(&str, &str)]) -> Result<ServeConfig, ConfigError> {
+        let variable =
+            |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        ServeConfig::understand(&Typed::gather(flags, variable)?, FILES_MAX)
+    }
+
+    fn file(text: &str) -> (tempfile::TempDir, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fourfold.toml");
+        std::fs::write(&path, text).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        (dir, path)
+    }
+
+    #[test]
+    fn the_defaults_are_a_whole_configuration() {
+        let config = understood(&Flags::default(), &[]).unwrap();
+        assert_eq!(config.listen, "127.0.0.1:4437".parse().unwrap());
+        assert_eq!(
+            config.engine,
+            Engine::Embedded { data_dir: "./fourfold-data".into(), durability: Durability::Synced }
+        );
+        assert_eq!(config.body_bytes_max, 16 << 20);
+        assert_eq!(config.retention, Retention::default());
+        assert_eq!(config.connections_max, 4096 - 512);
+    }
+
+    #[test]
+    fn a_flag_outranks_a_variable_and_a_variable_the_file() {
+        let (_dir, path) = file("long-poll-timeout = '3s'\ndrain-deadline = '3s'\ndrain-spread = '3s'\nthreads = 3\n");
+        let mut flags = flags(&[("long-poll-timeout", "1s")]);
+        flags.file = Some(path);
+        let variables =
+            [("FOURFOLD_LONG_POLL_TIMEOUT", "2s"), ("FOURFOLD_DRAIN_DEADLINE", "2s"), ("FOURFOLD_THREADS", "")];
+        let config = understood(&flags, &variables).unwrap();
+        assert_eq!(config.long_poll_timeout, Duration::from_secs(1));
+        assert_eq!(config.drain_deadline, Duration::from_secs(2));
+        assert_eq!(config.drain_spread, Duration::from_secs(3));
+        assert_eq!(config.threads.get(), 3, "an empty variable is not set");
+    }
+
+    #[test]
+    fn a_variable_can_name_the_file() {
+        let (_dir, path) = file("engine = 'memory'");
+        assert_eq!(understood(&Flags::default(), &[("FOURFOLD_CONFIG", &path)]).unwrap().engine, Engine::Memory);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line_and_the_known_ones() {
+        let (_dir, path) = file("# a comment\nengine = 'memory'\nlisten-on = '0.0.0.0:1'\n");
+        let error = understood(&flags(&[]), &[("FOURFOLD_CONFIG", &path)]).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("{path} line 3: unknown key 'listen-on'; the keys are listen, data-dir")),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_broken_file_is_refused_with_its_line() {
+        let (_dir, path) = file("engine = 'memory'\nlisten = \n");
+        let error = understood(&Flags::default(), &[("FOURFOLD_CONFIG", &path)]).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{path} line 2: not TOML")), "{error}");
+        let (_dir, path) = file("[serve]\nlisten = '127.0.0.1:1'\n");
+        let error = understood(&Flags::default(), &[("FOURFOLD_CONFIG", &path)]).unwrap_err().to_string();
+        assert!(error.contains("line 1: unknown key 'serve'"), "{error}");
+        let error = understood(&Flags::default(), &[("FOURFOLD_CONFIG", "/no/such/file")]).unwrap_err().to_string();
+        assert!(error.contains("/no/such/file cannot be read"), "{error}");
+    }
+
+    #[test]
+    fn a_bad_value_is_named_by_where_it_was_typed() {
+        let of = |flags: &Flags, variables: &[(&str, &str)]| understood(flags, variables).unwrap_err().to_string();
+        let error = of(&flags(&[("long-poll-timeout", "20")]), &[]);
+        assert!(error.starts_with("--long-poll-timeout: '20' is not a duration"), "{error}");
+        let error = of(&Flags::default(), &[("FOURFOLD_BODY_MAX", "16MB")]);
+        assert!(error.starts_with("FOURFOLD_BODY_MAX: '16MB' is not a size"), "{error}");
+        let (_dir, path) = file("\nthreads = 0\n");
+        let error = of(&Flags::default(), &[("FOURFOLD_CONFIG", &path)]);
+        assert!(error.starts_with(&format!("{path} line 2: threads: '0' is not a whole number")), "{error}");
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_refused() {
+        for (key, value) in [
+            ("listen", "localhost"),
+            ("engine", "disk"),
+            ("durability", "fast"),
+            ("long-poll-timeout", "61s"),
+            ("long-poll-timeout", "0s"),
+            ("body-max", "1B"),
+            ("body-max", "2GiB"),
+            ("threads", "1025"),
+            ("connections-max", "-1"),
+            ("retention-age", "500ms"),
+            ("retention-records", "0"),
+            ("data-dir", ""),
+            ("log", "fourfold=loud"),
+        ] {
+            let error = understood(&flags(&[(key, value)]), &[]).expect_err(key).to_string();
+            assert!(error.starts_with(&format!("--{key}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn durability_interval_carries_its_interval() {
+        let config = understood(&flags(&[("durability", "interval"), ("sync-interval", "250ms")]), &[]).unwrap();
+        let Engine::Embedded { durability, .. } = config.engine else { panic!("the default engine is embedded") };
+        assert_eq!(durability, Durability::Interval(Duration::from_millis(250)));
+    }
+}

@@ -1,0 +1,205 @@
+//! Every setting of the server, each defined once: the flag `--key`, the variable `FOURFOLD_KEY`, the key of the TOML
+//! file and the help all come from here.
+//!
+//! To add one: a constant, a line in [`ALL`], and what it means in `config.rs`.
+
+use std::collections::BTreeMap;
+
+use clap::{Arg, ArgMatches, Command};
+
+/// One setting.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// The TOML key, and the flag behind `--`.
+    pub(crate) key: &'static str,
+    /// What kind of value it takes, as the help shows it.
+    value: &'static str,
+    /// As if it had been typed; `None` where [`without`](Self::without) says what holds then.
+    pub(crate) default: Option<&'static str>,
+    /// What holds if it is not given and there is no default.
+    without: &'static str,
+    help: &'static str,
+}
+
+pub(crate) const LISTEN: Setting = Setting {
+    key: "listen",
+    value: "ADDRESS",
+    default: Some("127.0.0.1:4437"),
+    without: "",
+    help: "Where to listen; port 0 takes a free one",
+};
+pub(crate) const DATA_DIR: Setting = Setting {
+    key: "data-dir",
+    value: "DIRECTORY",
+    default: Some("./fourfold-data"),
+    without: "",
+    help: "Where the embedded engine keeps its streams; one process at a time",
+};
+pub(crate) const ENGINE: Setting = Setting {
+    key: "engine",
+    value: "embedded|memory",
+    default: Some("embedded"),
+    without: "",
+    help: "What keeps the streams: 'embedded' on disk, 'memory' until the process ends",
+};
+pub(crate) const DURABILITY: Setting = Setting {
+    key: "durability",
+    value: "synced|interval|os",
+    default: Some("synced"),
+    without: "",
+    help: "When an append is acknowledged. 'synced': once it is on the disk, survives a power loss. 'interval': once it is \
+           written, and the disk is synced every sync-interval; survives a crash of the process, a power loss takes back at \
+           most the last interval. 'os': once it is written, the operating system decides when it reaches the disk; survives \
+           a crash of the process, not one of the machine",
+};
+pub(crate) const SYNC_INTERVAL: Setting = Setting {
+    key: "sync-interval",
+    value: "DURATION",
+    default: Some("100ms"),
+    without: "",
+    help: "With durability 'interval': how much time a power loss may take back",
+};
+pub(crate) const LONG_POLL_TIMEOUT: Setting = Setting {
+    key: "long-poll-timeout",
+    value: "DURATION",
+    default: Some("20s"),
+    without: "",
+    help: "How long a long poll waits when the request does not say; at most 60s",
+};
+pub(crate) const THREADS: Setting = Setting {
+    key: "threads",
+    value: "COUNT",
+    default: None,
+    without: "one a core",
+    help: "How many threads serve connections",
+};
+pub(crate) const BODY_MAX: Setting = Setting {
+    key: "body-max",
+    value: "SIZE",
+    default: Some("16MiB"),
+    without: "",
+    help: "The largest body of one append; each connection that appends may hold so much memory",
+};
+pub(crate) const RETENTION_AGE: Setting = Setting {
+    key: "retention-age",
+    value: "DURATION",
+    default: None,
+    without: "kept for ever",
+    help: "How long a stream that does not say keeps its records",
+};
+pub(crate) const RETENTION_BYTES: Setting = Setting {
+    key: "retention-bytes",
+    value: "SIZE",
+    default: None,
+    without: "all are kept",
+    help: "How many bytes of records a stream that does not say keeps",
+};
+pub(crate) const RETENTION_RECORDS: Setting = Setting {
+    key: "retention-records",
+    value: "COUNT",
+    default: None,
+    without: "all are kept",
+    help: "How many records a stream that does not say keeps",
+};
+pub(crate) const DRAIN_DEADLINE: Setting = Setting {
+    key: "drain-deadline",
+    value: "DURATION",
+    default: Some("10s"),
+    without: "",
+    help: "How long connections may take to end after SIGTERM",
+};
+pub(crate) const DRAIN_SPREAD: Setting = Setting {
+    key: "drain-spread",
+    value: "DURATION",
+    default: Some("5s"),
+    without: "",
+    help: "Readers are told to come back at a moment spread over so long, so that they do not come all at once",
+};
+pub(crate) const CONNECTIONS_MAX: Setting = Setting {
+    key: "connections-max",
+    value: "COUNT",
+    default: None,
+    without: "what the limit of open files leaves",
+    help: "How many connections may be open at once",
+};
+pub(crate) const LOG: Setting = Setting {
+    key: "log",
+    value: "FILTER",
+    default: Some("info"),
+    without: "",
+    help: "What is logged to standard error, as a tracing filter: 'warn', or 'info,fourfold_server=debug'",
+};
+
+/// All of them, in the order of the help.
+pub(crate) const ALL: &[&Setting] = &[
+    &LISTEN,
+    &DATA_DIR,
+    &ENGINE,
+    &DURABILITY,
+    &SYNC_INTERVAL,
+    &LONG_POLL_TIMEOUT,
+    &THREADS,
+    &BODY_MAX,
+    &RETENTION_AGE,
+    &RETENTION_BYTES,
+    &RETENTION_RECORDS,
+    &DRAIN_DEADLINE,
+    &DRAIN_SPREAD,
+    &CONNECTIONS_MAX,
+    &LOG,
+];
+
+/// The flag that names the file; not a setting itself, since a file cannot name another.
+const CONFIG: &str = "config";
+
+impl Setting {
+    /// `FOURFOLD_DATA_DIR` for `data-dir`.
+    pub(crate) fn variable(&self) -> String {
+        format!("FOURFOLD_{}", self.key.to_uppercase().replace('-', "_"))
+    }
+
+    fn arg(&self) -> Arg {
+        let default = match self.default {
+            Some(value) => format!("default: {value}"),
+            None => format!("not given: {}", self.without),
+        };
+        let help = format!("{} [{default}] [env: {}]", self.help, self.variable());
+        Arg::new(self.key).long(self.key).value_name(self.value).help(help).allow_hyphen_values(true)
+    }
+}
+
+/// What was given as flags, not yet understood.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flags {
+    /// By [`Setting::key`].
+    pub(crate) values: BTreeMap<&'static str, String>,
+    /// `--config`.
+    pub(crate) file: Option<String>,
+}
+
+impl clap::Args for Flags {
+    fn augment_args(command: Command) -> Command {
+        let file = Arg::new(CONFIG)
+            .long(CONFIG)
+            .value_name("FILE")
+            .help("A TOML file with any of these settings as keys; variables outrank it, flags outrank both [env: FOURFOLD_CONFIG]");
+        command.args(ALL.iter().map(|setting| setting.arg())).arg(file)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = |key: &str| matches.get_one::<String>(key).cloned();
+        let values = ALL.iter().filter_map(|setting| Some((setting.key, given(setting.key)?))).collect();
+        Ok(Self { values, file: given(CONFIG) })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = <Self as clap::FromArgMatches>::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
