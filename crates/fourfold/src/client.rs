@@ -1,0 +1,398 @@
+//! What every client command shares: the stream's URLs, one HTTP client, and how an answer that is not a success is
+//! understood: as passing (try again) or as a refusal (say it and stop).
+
+use std::time::Duration;
+
+use fourfold_protocol::StreamName;
+use reqwest::{Method, RequestBuilder, Response, StatusCode, header::HeaderMap};
+use serde::Deserialize;
+
+use crate::{
+    message::Format,
+    retry::{GaveUp, Retry},
+};
+
+/// No byte for so long means that the other side is gone: three of the server's slowest heartbeats (a ping every 30 s).
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(90);
+
+/// A connection that is not made by then will not be.
+pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// The longest problem that is read; a server of ours writes less than 1 KiB.
+const PROBLEM_BYTES_MAX: usize = 64 << 10;
+
+/// One stream on one server.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    /// `http://host:port/v1/stream/name`
+    url: String,
+    /// As it was typed.
+    pub(crate) name: String,
+}
+
+/// The URL or the name cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AddressError {
+    /// Not a URL of this kind.
+    #[error("'{0}' is not a server's URL; write it as http://127.0.0.1:4437 (this command speaks plain HTTP)")]
+    Url(String),
+    /// Not a stream's name.
+    #[error("'{name}' is not a stream: {why}")]
+    Name {
+        /// As it was typed.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The HTTP client cannot be made.
+    #[error("the HTTP client does not start: {0}")]
+    Http(#[from] reqwest::Error),
+}
+
+/// Why a request did not do what it was for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The same may succeed later: the connection was cut or refused, or the server said so.
+    #[error("{why}")]
+    Passing {
+        why: String,
+        /// Not before so long.
+        after: Option<Duration>,
+    },
+    /// It will not.
+    #[error("{0}")]
+    Refused(Problem),
+    /// The answer is not what the protocol says.
+    #[error("the server's answer is not understood: {0}")]
+    Garbled(String),
+}
+
+impl Failure {
+    pub(crate) fn cut(why: impl std::fmt::Display) -> Self {
+        Self::Passing { why: why.to_string(), after: None }
+    }
+}
+
+impl From<reqwest::Error> for Failure {
+    fn from(error: reqwest::Error) -> Self {
+        // The cause says more than the wrapper: "connection refused" rather than "error sending request".
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        Self::cut(cause)
+    }
+}
+
+/// What a server says when it refuses, as far as a command needs it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Problem {
+    pub(crate) status: u16,
+    pub(crate) code: String,
+    title: String,
+    detail: String,
+    /// Whether the same may succeed later.
+    pub(crate) retry: bool,
+    /// With a 410: from where the stream can be read.
+    pub(crate) oldest_offset: Option<String>,
+}
+
+impl Problem {
+    /// One that the server told in another way.
+    pub(crate) fn new(status: u16, code: &str, detail: &str) -> Self {
+        Self { status, code: code.to_owned(), detail: detail.to_owned(), ..Self::default() }
+    }
+
+    fn read(status: u16, body: &[u8]) -> Self {
+        let mut problem: Self = serde_json::from_slice(body).unwrap_or_default();
+        problem.status = status;
+        problem
+    }
+
+    /// Whether it is worth trying again, by what it says or by its status.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.retry || is_passing(self.status)
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let said = if self.detail.is_empty() { &self.title } else { &self.detail };
+        match (said.is_empty(), self.code.is_empty()) {
+            (true, _) => write!(f, "the server answered {}", self.status),
+            (false, true) => write!(f, "{said} ({})", self.status),
+            (false, false) => write!(f, "{said} ({} {})", self.status, self.code),
+        }
+    }
+}
+
+/// 408, 429 and all that the server says about itself.
+fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500..=599)
+}
+
+/// What `HEAD` tells.
+#[derive(Clone, Debug)]
+pub(crate) struct Metadata {
+    pub(crate) content_type: String,
+    pub(crate) next_offset: String,
+    pub(crate) closed: bool,
+}
+
+impl Metadata {
+    pub(crate) fn format(&self) -> Format {
+        Format::of(&self.content_type)
+    }
+}
+
+impl Client {
+    /// For the stream `name` on the server at `url`.
+    pub(crate) fn new(url: &str, name: &str) -> Result<Self, AddressError> {
+        let rest = url.strip_prefix("http://").ok_or_else(|| AddressError::Url(url.to_owned()))?.trim_end_matches('/');
+        if rest.is_empty()
+            || rest.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#' | '@'))
+        {
+            return Err(AddressError::Url(url.to_owned()));
+        }
+        let stream = StreamName::new(name)
+            .map_err(|refusal| AddressError::Name { name: name.to_owned(), why: refusal.detail })?;
+        let url = format!("http://{rest}/v1/stream/{}", stream.encoded());
+        // No proxy: a WebSocket would not go through it, and the four transports are to see the same server.
+        let http =
+            reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).build()?;
+        Ok(Self { http, url, name: name.to_owned() })
+    }
+
+    /// The server's part of the URL, for messages to people.
+    pub(crate) fn server(&self) -> &str {
+        self.url.split_once("/v1/stream/").map_or(&self.url, |(server, _)| server)
+    }
+
+    /// The stream's URL for a read from `offset`, with further parameters that need no encoding.
+    pub(crate) fn read_url(&self, offset: &str, parameters: &str) -> String {
+        format!("{}?offset={}{parameters}", self.url, encoded(offset))
+    }
+
+    /// The same as a WebSocket URL.
+    pub(crate) fn websocket_url(&self, offset: &str) -> String {
+        self.read_url(offset, "").replacen("http://", "ws://", 1)
+    }
+
+    /// A `GET` of a URL made by [`read_url`](Self::read_url).
+    pub(crate) fn get(&self, url: &str) -> RequestBuilder {
+        self.http.get(url)
+    }
+
+    /// What there is to know about the stream. One try.
+    pub(crate) async fn head(&self) -> Result<Metadata, Failure> {
+        let response = self.http.head(&self.url).send().await?;
+        let mut answer = checked(response).await;
+        if let Err(Failure::Refused(problem)) = &mut answer {
+            // The answer to HEAD has no body, so the words are ours.
+            problem.detail = match problem.status {
+                404 => format!("there is no stream '{}' at {}", self.name, self.server()),
+                _ => format!("the server refused to describe '{}'", self.name),
+            };
+        }
+        let response = answer?;
+        let headers = response.headers();
+        let needed = |name: &str| header(headers, name).ok_or_else(|| Failure::Garbled(format!("it lacks {name}")));
+        Ok(Metadata {
+            content_type: needed("content-type")?,
+            next_offset: needed("stream-next-offset")?,
+            closed: is_true(headers, "stream-closed"),
+        })
+    }
+
+    /// Makes sure that the stream exists, and tells about it: `content_type` is for a new one (text/plain if `None`);
+    /// one that exists is taken as it is, unless its type is another than the one asked for.
+    pub(crate) async fn ensure(
+        &self,
+        content_type: Option<&str>,
+        headers: &[(&'static str, String)],
+        retry: &mut Retry,
+    ) -> Result<Metadata, EnsureError> {
+        loop {
+            let failure = match self.ensure_once(content_type, headers).await {
+                Ok(metadata) => {
+                    retry.reset();
+                    let same = |asked: &str| asked.eq_ignore_ascii_case(&metadata.content_type);
+                    return match content_type {
+                        Some(asked) if !same(asked) => Err(EnsureError::ContentType {
+                            name: self.name.clone(),
+                            has: metadata.content_type,
+                            asked: asked.into(),
+                        }),
+                        _ if metadata.closed => Err(EnsureError::Closed { name: self.name.clone() }),
+                        _ => Ok(metadata),
+                    };
+                }
+                Err(failure) => failure,
+            };
+            let Failure::Passing { why, after } = failure else { return Err(failure.into()) };
+            retry.wait(&why, after).await?;
+        }
+    }
+
+    async fn ensure_once(
+        &self,
+        content_type: Option<&str>,
+        headers: &[(&'static str, String)],
+    ) -> Result<Metadata, Failure> {
+        match self.head().await {
+            Err(Failure::Refused(problem)) if problem.status == 404 => {}
+            known => return known,
+        }
+        let mut request = self.http.put(&self.url).header("content-type", content_type.unwrap_or("text/plain"));
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        match checked(request.send().await?).await {
+            // Somebody else was quicker: what is there now decides.
+            Err(Failure::Refused(problem)) if problem.status == 409 => {}
+            Err(failure) => return Err(failure),
+            Ok(_) => {}
+        }
+        self.head().await
+    }
+
+    /// Closes the stream; closing it twice is the same as once.
+    pub(crate) async fn close(&self, retry: &mut Retry) -> Result<(), EnsureError> {
+        loop {
+            let request = self.http.request(Method::POST, &self.url).header("stream-closed", "true");
+            let answer = match request.send().await {
+                Ok(response) => checked(response).await,
+                Err(error) => Err(error.into()),
+            };
+            match answer {
+                Ok(_) => return Ok(()),
+                Err(Failure::Passing { why, after }) => retry.wait(&why, after).await?,
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+    }
+}
+
+/// Why there is no stream to work with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EnsureError {
+    /// The stream exists with another content type.
+    #[error(
+        "the stream '{name}' exists with content type {has}, not {asked}; leave the type out, or name another stream"
+    )]
+    ContentType {
+        /// The stream.
+        name: String,
+        /// Its own type.
+        has: String,
+        /// The type asked for.
+        asked: String,
+    },
+    /// The stream is closed.
+    #[error("the stream '{name}' is closed; nothing can be appended to it")]
+    Closed {
+        /// The stream.
+        name: String,
+    },
+    /// The server refused, or answers with something else.
+    #[error("{0}")]
+    Refused(String),
+    /// It took too long.
+    #[error(transparent)]
+    GaveUp(#[from] GaveUp),
+}
+
+impl From<Failure> for EnsureError {
+    fn from(failure: Failure) -> Self {
+        Self::Refused(failure.to_string())
+    }
+}
+
+/// Success as it is; anything else understood.
+pub(crate) async fn checked(mut response: Response) -> Result<Response, Failure> {
+    let status = response.status();
+    if status.is_success() || status == StatusCode::NOT_MODIFIED {
+        return Ok(response);
+    }
+    let after = retry_after(response.headers());
+    let mut body = Vec::new();
+    while body.len() < PROBLEM_BYTES_MAX {
+        match response.chunk().await {
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            _ => break, // The status alone says enough.
+        }
+    }
+    Err(refused(Problem::read(status.as_u16(), &body), after))
+}
+
+/// A refusal by what it says.
+pub(crate) fn refused(problem: Problem, after: Option<Duration>) -> Failure {
+    if problem.is_passing() { Failure::Passing { why: problem.to_string(), after } } else { Failure::Refused(problem) }
+}
+
+/// `Retry-After` in seconds; a date is not worth a calendar here.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    header(headers, "retry-after")?.parse().ok().map(Duration::from_secs)
+}
+
+/// A header that is text.
+pub(crate) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(ToOwned::to_owned)
+}
+
+/// A header that says `true`.
+pub(crate) fn is_true(headers: &HeaderMap, name: &str) -> bool {
+    headers.get(name).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
+}
+
+/// A value for the query.
+pub(crate) fn encoded(value: &str) -> String {
+    use std::fmt::Write;
+    let mut out = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            write!(out, "%{byte:02X}").expect("writing to a String does not fail");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_and_a_name_become_one_address() {
+        let client = Client::new("http://127.0.0.1:4437/", "demo/über").unwrap();
+        assert_eq!(
+            client.read_url("-1", "&live=sse"),
+            "http://127.0.0.1:4437/v1/stream/demo/%C3%BCber?offset=-1&live=sse"
+        );
+        assert_eq!(client.websocket_url("a&b"), "ws://127.0.0.1:4437/v1/stream/demo/%C3%BCber?offset=a%26b");
+        assert_eq!(client.server(), "http://127.0.0.1:4437");
+    }
+
+    #[test]
+    fn an_address_that_cannot_work_is_refused_at_once() {
+        for url in ["https://host", "127.0.0.1:4437", "http://", "http://a b", "http://user@host", "http://host?x"] {
+            assert!(matches!(Client::new(url, "a"), Err(AddressError::Url(_))), "{url}");
+        }
+        assert!(matches!(Client::new("http://host", "a//b"), Err(AddressError::Name { .. })));
+    }
+
+    #[test]
+    fn a_problem_says_what_the_server_said() {
+        let body =
+            br#"{"title":"t","detail":"there is no such stream","code":"stream-not-found","status":404,"retry":false}"#;
+        assert_eq!(Problem::read(404, body).to_string(), "there is no such stream (404 stream-not-found)");
+        assert_eq!(Problem::read(418, b"<html>").to_string(), "the server answered 418");
+        for status in [408, 429, 500, 503, 507] {
+            assert!(Problem::read(status, b"").is_passing(), "{status}");
+        }
+        assert!(!Problem::read(409, b"").is_passing());
+    }
+}

@@ -1,0 +1,88 @@
+//! The client's end of a WebSocket: opened, and its refusals and close codes understood.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async_with_config,
+    tungstenite::{
+        Error, Message,
+        protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
+    },
+};
+
+use crate::client::{CONNECT_MAX, Client, Failure, Problem, SILENCE_MAX, checked, refused, retry_after};
+
+/// The largest message that is taken: the largest body a server can be set to take, in base64, does not fit; four times
+/// the default does.
+const MESSAGE_BYTES_MAX: usize = 128 << 20;
+
+/// An open connection.
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Opens the stream from `offset`.
+pub(crate) async fn open(client: &Client, offset: &str) -> Result<Socket, Failure> {
+    let config =
+        WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX)).max_frame_size(Some(MESSAGE_BYTES_MAX));
+    let opening = connect_async_with_config(client.websocket_url(offset), Some(config), true);
+    match timeout(CONNECT_MAX, opening).await {
+        Err(_) => Err(Failure::cut("the connection was not made in time")),
+        Ok(Ok((socket, _))) => Ok(socket),
+        Ok(Err(Error::Http(response))) => {
+            let status = response.status().as_u16();
+            let failure = refused(Problem::new(status, "", ""), retry_after(response.headers()));
+            match failure {
+                Failure::Refused(_) => Err(explained(client, offset, failure).await),
+                passing => Err(passing),
+            }
+        }
+        Ok(Err(Error::Io(error))) => Err(Failure::cut(error)),
+        Ok(Err(error)) => Err(Failure::cut(format!("the WebSocket was not opened: {error}"))),
+    }
+}
+
+/// The refusal of a handshake has no body that could be relied on; a plain read is refused with the same words.
+async fn explained(client: &Client, offset: &str, failure: Failure) -> Failure {
+    match client.get(&client.read_url(offset, "&limit=1")).send().await {
+        Ok(response) => checked(response).await.err().unwrap_or(failure),
+        Err(_) => failure,
+    }
+}
+
+/// The next text message; `None` after a clean close that means the stream's end. Answers pings by itself. Cancel-safe.
+///
+/// Errors: passing ones if the connection was cut or its close code says that coming back helps.
+pub(crate) async fn next_text<S>(socket: &mut S) -> Result<Option<String>, Failure>
+where
+    S: StreamExt<Item = Result<Message, Error>> + Unpin,
+{
+    loop {
+        let Ok(next) = timeout(SILENCE_MAX, socket.next()).await else {
+            return Err(Failure::cut(format!("nothing came for {} s", SILENCE_MAX.as_secs())));
+        };
+        match next {
+            Some(Ok(Message::Text(text))) => return Ok(Some(text.as_str().to_owned())),
+            Some(Ok(Message::Close(frame))) => return closed(frame.as_ref()),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(Failure::cut(error)),
+            None => return Err(Failure::cut("the connection was cut")),
+        }
+    }
+}
+
+/// What a close frame says. Protocol page: "Problems".
+fn closed(frame: Option<&CloseFrame>) -> Result<Option<String>, Failure> {
+    let Some(frame) = frame else { return Err(Failure::cut("the connection was closed without a reason")) };
+    let code = u16::from(frame.code);
+    let what = format!("the server closed the connection: {} ({code})", frame.reason);
+    match frame.code {
+        CloseCode::Normal => Ok(None),
+        // 1009 most of all: the same message again would be refused again.
+        CloseCode::Protocol | CloseCode::Unsupported | CloseCode::Invalid | CloseCode::Size => {
+            Err(Failure::Garbled(what))
+        }
+        _ if code == 4404 => Err(Failure::Garbled(what)),
+        _ => Err(Failure::Passing { why: what, after: None::<Duration> }),
+    }
+}
