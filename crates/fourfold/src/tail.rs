@@ -1,0 +1,207 @@
+//! `fourfold tail`: a stream's records, as they come, by any of the four transports.
+//!
+//! ```text
+//! transport::read ──▶ Reader::take ──▶ Output
+//!        ▲                  └─▶ the offset in hand
+//!        └── again, from that offset: after a cut, a goodbye, the end of a poll
+//! ```
+//!
+//! To add a transport: a file in `tail/` with a `read` that hands each message to [`Reader::take`], and its arm below.
+
+mod long_poll;
+mod output;
+mod short_poll;
+mod sse;
+mod websocket;
+
+use std::{io, time::Duration};
+
+use crate::{
+    cli::{TailArgs, TransportArg},
+    client::{AddressError, Client, Failure, Problem},
+    message::{Format, Goodbye, Message},
+    retry::{GaveUp, Retry, tell},
+};
+use output::{Output, Unwritten};
+
+/// Why the records stopped before the end of the stream.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TailError {
+    /// The address.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// The server refused, or answers with something else.
+    #[error("{0}")]
+    Refused(String),
+    /// It took too long.
+    #[error("{source}; go on with --offset {offset}")]
+    GaveUp {
+        /// Where it stood.
+        offset: String,
+        /// For how long, and why.
+        source: GaveUp,
+    },
+    /// Standard output does not take it.
+    #[error("standard output cannot be written: {0}")]
+    Output(io::Error),
+    /// Ctrl-C.
+    #[error("interrupted; go on with --offset {offset}")]
+    Interrupted {
+        /// Where it stood.
+        offset: String,
+    },
+}
+
+/// How one round of reading ended well.
+#[derive(Debug)]
+enum Ended {
+    /// The stream is closed and all of it was delivered.
+    Closed,
+    /// There will be more: read again from the offset in hand, after so long.
+    Again(Duration),
+}
+
+/// How one round of reading ended otherwise.
+#[derive(Debug)]
+enum Stopped {
+    Failure(Failure),
+    Unwritten(Unwritten),
+}
+
+impl<E: Into<Failure>> From<E> for Stopped {
+    fn from(failure: E) -> Self {
+        Self::Failure(failure.into())
+    }
+}
+
+/// What all transports share: where the reader stands, and where records go.
+#[derive(Debug)]
+struct Reader {
+    client: Client,
+    format: Format,
+    /// Go on from here: everything before it has been printed.
+    offset: String,
+    cursor: Option<String>,
+    output: Output<io::Stdout>,
+    retry: Retry,
+}
+
+/// Runs the command.
+pub(crate) async fn tail(args: TailArgs) -> Result<(), TailError> {
+    let client = Client::new(&args.at.url, &args.at.stream)?;
+    let mut reader = Reader {
+        retry: Retry::new(client.server(), args.retry_for),
+        client,
+        format: Format::Json,
+        offset: args.offset,
+        cursor: None,
+        output: Output::new(io::stdout(), args.json, args.limit),
+    };
+    tokio::select! {
+        done = reader.run(args.transport) => done,
+        _ = tokio::signal::ctrl_c() => Err(TailError::Interrupted { offset: reader.offset.clone() }),
+    }
+}
+
+impl Reader {
+    async fn run(&mut self, transport: TransportArg) -> Result<(), TailError> {
+        self.describe().await?;
+        loop {
+            let round = match transport {
+                TransportArg::Websocket => websocket::read(self).await,
+                TransportArg::Sse => sse::read(self).await,
+                TransportArg::LongPoll => long_poll::read(self).await,
+                TransportArg::ShortPoll => short_poll::read(self).await,
+            };
+            match round {
+                Ok(Ended::Closed) | Err(Stopped::Unwritten(Unwritten::Enough)) => return Ok(()),
+                Ok(Ended::Again(after)) => tokio::time::sleep(after).await,
+                Err(Stopped::Unwritten(Unwritten::Failed(error))) => return Err(TailError::Output(error)),
+                Err(Stopped::Failure(failure)) => self.recover(failure).await?,
+            }
+        }
+    }
+
+    /// Learns how records are written, and turns `now` into the offset that it is now, so that nothing is missed if
+    /// the first connection takes several tries.
+    async fn describe(&mut self) -> Result<(), TailError> {
+        loop {
+            match self.client.head().await {
+                Ok(metadata) => {
+                    self.format = metadata.format();
+                    if self.offset == "now" {
+                        self.offset = metadata.next_offset;
+                    }
+                    self.retry.reset();
+                    return Ok(());
+                }
+                Err(failure) => self.wait(failure).await?,
+            }
+        }
+    }
+
+    /// Takes one message: prints it and moves on. `Some` if it is the last of this round.
+    fn take(&mut self, message: &Message) -> Result<Option<Ended>, Stopped> {
+        self.retry.reset();
+        if let Some(goodbye) = &message.goodbye {
+            return farewell(goodbye).map(Some);
+        }
+        if let Some(gap) = &message.gap {
+            tell_gap(&gap.from, &gap.to);
+        }
+        self.output.message(self.format, message).map_err(Stopped::Unwritten)?;
+        if let Some(offset) = &message.stream_next_offset {
+            self.offset.clone_from(offset);
+        }
+        self.cursor.clone_from(&message.stream_cursor);
+        Ok(message.stream_closed.then_some(Ended::Closed))
+    }
+
+    /// After a failure: waits if it passes, jumps over a gap, else gives the reason to stop.
+    async fn recover(&mut self, failure: Failure) -> Result<(), TailError> {
+        match failure {
+            Failure::Refused(problem) if problem.status == 410 && problem.oldest_offset.is_some() => {
+                let oldest = problem.oldest_offset.expect("it was looked at just now");
+                if problem.code == "offset-of-another-epoch" {
+                    tell(&format!(
+                        "the stream was deleted and created again; going on from its oldest record, {oldest}"
+                    ));
+                } else {
+                    tell_gap(&self.offset, &oldest);
+                }
+                self.offset = oldest;
+                self.cursor = None;
+                self.describe().await
+            }
+            failure => self.wait(failure).await,
+        }
+    }
+
+    async fn wait(&mut self, failure: Failure) -> Result<(), TailError> {
+        let Failure::Passing { why, after } = failure else { return Err(TailError::Refused(failure.to_string())) };
+        let offset = &self.offset;
+        self.retry.wait(&why, after).await.map_err(|source| TailError::GaveUp { offset: offset.clone(), source })
+    }
+
+    /// Further parameters of a poll.
+    fn poll_parameters(&self) -> String {
+        let cursor = self.cursor.as_ref().map(|cursor| format!("&cursor={}", crate::client::encoded(cursor)));
+        let limit = self.output.left().map(|left| format!("&limit={}", left.min(LIMIT_PARAMETER_MAX)));
+        cursor.unwrap_or_default() + &limit.unwrap_or_default()
+    }
+}
+
+/// The greatest `limit` that a request may ask for. Protocol page: "Query parameters of a read".
+const LIMIT_PARAMETER_MAX: u64 = 10_000;
+
+fn farewell(goodbye: &Goodbye) -> Result<Ended, Stopped> {
+    if goodbye.is_final() {
+        let problem = Problem::new(404, &goodbye.code, "the stream was deleted or has expired");
+        return Err(Failure::Refused(problem).into());
+    }
+    Ok(Ended::Again(goodbye.after().unwrap_or_default()))
+}
+
+fn tell_gap(from: &str, to: &str) {
+    tell(&format!("gap: retention has dropped the records from {from} to {to}; going on from {to}"));
+}
