@@ -1,2 +1,91 @@
-//! The command.
-fn main() {}
+//! The command `fourfold`: the server, and clients of it for people and scripts.
+//!
+//! - [`cli`]: what can be typed; [`config`]: what it means to the server
+//! - [`serve`], [`demo`]: the server; [`vitals`]: what the demo feeds it
+//! - [`append`]: the way in, by the idempotent [`producer`]; [`tail`]: the way out, by four transports
+//! - [`client`], [`websocket`], [`event_stream`], [`message`], [`answer`], [`retry`]: the client's side of the wire
+
+mod answer;
+mod append;
+mod cli;
+mod client;
+mod config;
+mod demo;
+mod event_stream;
+mod message;
+mod producer;
+mod retry;
+mod serve;
+mod tail;
+mod vitals;
+mod websocket;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use cli::{Cli, Command};
+use config::{ConfigError, Flags, ServeConfig};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Why a command ended otherwise than asked.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Serve(#[from] serve::ServeError),
+    #[error(transparent)]
+    Append(#[from] append::AppendError),
+    #[error(transparent)]
+    Tail(#[from] tail::TailError),
+    #[error("the runtime does not start: {0}")]
+    Runtime(#[from] std::io::Error),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            retry::tell(&error.to_string());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), CommandError> {
+    match command {
+        Command::Serve(flags) => Ok(serve::serve(configured(&flags)?, serve::announce)?),
+        Command::Demo(flags) => Ok(demo::demo(configured(&flags)?)?),
+        Command::Append(args) => client_runtime()?.block_on(async { Ok(append::append(args).await?) }),
+        Command::Tail(args) => client_runtime()?.block_on(async { Ok(tail::tail(args).await?) }),
+    }
+}
+
+/// The server's configuration; the log begins with it.
+fn configured(flags: &Flags) -> Result<ServeConfig, ConfigError> {
+    let config = ServeConfig::from_flags(flags)?;
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&config.log)).with_writer(std::io::stderr).init();
+    Ok(config)
+}
+
+fn client_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+impl CommandError {
+    /// 2 for what would be refused again as it was typed, 130 for Ctrl-C, 1 for the rest.
+    fn exit_code(&self) -> u8 {
+        use append::AppendError as Append;
+        use tail::TailError as Tail;
+        match self {
+            Self::Config(_) | Self::Append(Append::Address(_) | Append::NoLines(_)) => 2,
+            Self::Tail(Tail::Address(_) | Tail::Refused(_)) => 2,
+            Self::Append(Append::Interrupted { .. }) | Self::Tail(Tail::Interrupted { .. }) => 130,
+            _ => 1,
+        }
+    }
+}
