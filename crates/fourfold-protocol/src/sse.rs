@@ -10,12 +10,12 @@ use crate::{Kind, Offset, Portion, message};
 pub fn write(portion: &Portion<'_>, out: &mut Vec<u8>) {
     if let Some((from, to)) = portion.gap {
         let gap = format!(r#"{{"gap":{{"from":"{from}","to":"{to}"}},"from":"{from}","to":"{to}"}}"#);
-        out.extend_from_slice(format!("event: gap\ndata: {gap}\nid: {to}\n\n").as_bytes());
+        out.extend_from_slice(format!("event: gap\ndata:{gap}\nid: {to}\n\n").as_bytes());
     }
     match (portion.kind, portion.records) {
         (_, []) => {}
         (Kind::Json, records) => {
-            out.extend_from_slice(b"event: data\ndata: [");
+            out.extend_from_slice(b"event: data\ndata:[");
             for (n, record) in records.iter().enumerate() {
                 if n > 0 {
                     out.push(b',');
@@ -51,11 +51,11 @@ pub const HEARTBEAT: &[u8] = b":\n\n";
 #[must_use]
 pub fn goodbye(code: &str, after_ms: Option<u64>, next: Offset) -> String {
     let retry = after_ms.map(|ms| format!("retry: {ms}\n")).unwrap_or_default();
-    format!("{retry}event: goodbye\ndata: {}\nid: {next}\n\n", message::goodbye(code, after_ms, next))
+    format!("{retry}event: goodbye\ndata:{}\nid: {next}\n\n", message::goodbye(code, after_ms, next))
 }
 
 fn write_control(portion: &Portion<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"event: control\ndata: {");
+    out.extend_from_slice(b"event: control\ndata:{");
     message::write_standing(portion, out);
     out.push(b'}');
     write_end(portion.next, out);
@@ -64,7 +64,7 @@ fn write_control(portion: &Portion<'_>, out: &mut Vec<u8>) {
 fn write_data(kind: Kind, data: &[u8], next: Offset, out: &mut Vec<u8>) {
     out.extend_from_slice(b"event: data\n");
     if kind == Kind::Binary {
-        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(b"data:");
         message::write_base64(data, out);
     } else {
         write_lines(data, out);
@@ -72,21 +72,20 @@ fn write_data(kind: Kind, data: &[u8], next: Offset, out: &mut Vec<u8>) {
     write_end(next, out);
 }
 
-/// CR LF, CR and LF all end a line of an event stream: whatever stands in the text, each line begins with `data: `, so that a
+/// CR LF, CR and LF all end a line of an event stream: whatever stands in the text, each line begins with `data:`, so that a
 /// text can forge no field and no event.
 fn write_lines(text: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(b"data: ");
-    let mut bytes = text.iter().peekable();
-    while let Some(&byte) = bytes.next() {
-        match byte {
-            b'\r' | b'\n' => {
-                if byte == b'\r' && bytes.peek() == Some(&&b'\n') {
-                    bytes.next();
-                }
-                out.extend_from_slice(b"\ndata: ");
-            }
-            _ => out.push(byte),
+    let mut rest = text;
+    loop {
+        let end = rest.iter().position(|b| matches!(b, b'\r' | b'\n')).unwrap_or(rest.len());
+        // A reader takes one space behind the colon away, so a line that begins with one needs another.
+        out.extend_from_slice(if rest.first() == Some(&b' ') { b"data: " } else { b"data:" });
+        out.extend_from_slice(&rest[..end]);
+        match &rest[end..] {
+            [] => return,
+            [b'\r', b'\n', behind @ ..] | [_, behind @ ..] => rest = behind,
         }
+        out.push(b'\n');
     }
 }
 
@@ -117,7 +116,7 @@ mod tests {
     fn read(text: &str) -> Vec<(String, String, String)> {
         let (mut events, mut event, mut data, mut id) = (vec![], String::new(), String::new(), String::new());
         for line in text.replace("\r\n", "\n").replace('\r', "\n").split('\n') {
-            match line.split_once(": ") {
+            match line.split_once(':').map(|(field, value)| (field, value.strip_prefix(' ').unwrap_or(value))) {
                 Some(("event", value)) => event = value.into(),
                 Some(("data", value)) => data += &format!("{value}\n"),
                 Some(("id", value)) => id = value.into(),

@@ -108,9 +108,10 @@ pub(crate) async fn put(parts: &Parts, body: Body, name: &StreamName, context: &
     })?;
     let stream = &created.stream;
     let tail = stream.tail();
+    let location = location(parts, name);
     let mut parts = answer::head(if created.fresh { StatusCode::CREATED } else { StatusCode::OK });
     if created.fresh {
-        answer::put(&mut parts, header::LOCATION, &format!("{STREAMS}{}", name.encoded()));
+        answer::put(&mut parts, header::LOCATION, &location);
     }
     answer::put(&mut parts, header::CONTENT_TYPE, &stream.config().content_type);
     answer::put_next(&mut parts, stream.offset(tail.position));
@@ -154,8 +155,10 @@ pub(crate) async fn post(parts: &Parts, body: Body, name: &StreamName, context: 
     if records.is_empty() && !close {
         return Err(Refusal::new(Code::EmptyAppend, "the array is empty: append at least one record"));
     }
+    let has_records = !records.is_empty();
     let done = append(&stream, Append { records, producer, seq, close }, context).await?;
-    let status = if done.producer.is_some() && !done.duplicate { StatusCode::OK } else { StatusCode::NO_CONTENT };
+    let is_new = done.producer.is_some() && !done.duplicate && has_records;
+    let status = if is_new { StatusCode::OK } else { StatusCode::NO_CONTENT };
     let mut parts = answer::head(status);
     answer::put_next(&mut parts, stream.offset(done.next));
     if done.closed {
@@ -218,6 +221,14 @@ fn refused(error: AppendError, stream: &Stream) -> Refusal {
         }
         AppendError::Unavailable(why) => unavailable(&why),
     }
+}
+
+/// The stream's URL as the client knows the server; a path where it did not say.
+fn location(parts: &Parts, name: &StreamName) -> String {
+    let path = format!("{STREAMS}{}", name.encoded());
+    let says = |header: &str| parts.headers.get(header).and_then(|value| value.to_str().ok());
+    let scheme = if says("x-forwarded-proto") == Some("https") { "https" } else { "http" };
+    says("host").filter(|host| !host.is_empty()).map_or(path.clone(), |host| format!("{scheme}://{host}{path}"))
 }
 
 fn says_closed(parts: &Parts) -> bool {

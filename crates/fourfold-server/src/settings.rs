@@ -13,8 +13,6 @@ pub struct Settings {
     pub body_bytes_max: usize,
     /// Connections at once; beyond it they are told to come back later.
     pub connections_max: usize,
-    /// How many runtimes, each on a thread of its own. Zero means one a core.
-    pub threads: usize,
     /// After a goodbye, connections that have not ended by themselves are cut after so long.
     pub drain_deadline: Duration,
     /// Goodbyes ask clients to come back spread over so long.
@@ -27,7 +25,6 @@ impl Default for Settings {
             long_poll_timeout: LONG_POLL_WAIT_DEFAULT,
             body_bytes_max: BODY_BYTES_MAX_DEFAULT,
             connections_max: 100_000,
-            threads: 0,
             drain_deadline: Duration::from_secs(10),
             drain_spread: Duration::from_secs(5),
         }

@@ -2,10 +2,16 @@
 
 use std::{
     io::{self, Write},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
+    sync::Arc,
 };
 
-use crate::config::ServeConfig;
+use fourfold_engines::MemoryEngine;
+use fourfold_server::{Server, Settings};
+use fourfold_stream::{Engine, Relay, Retention};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{self, ServeConfig};
 
 /// Why the server does not run, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -18,15 +24,53 @@ pub(crate) enum ServeError {
         /// Why not.
         source: io::Error,
     },
+    /// The machine denies what a server needs.
+    #[error("the server cannot run: {0}")]
+    Run(io::Error),
 }
 
 /// Runs the server until it has drained after SIGTERM or SIGINT. `ready` is called once, when connections are accepted,
 /// with the address in force.
 pub(crate) fn serve(config: ServeConfig, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
-    let failed = |source| ServeError::Listen { address: config.listen, source };
-    let listener = TcpListener::bind(config.listen).map_err(failed)?;
-    ready(listener.local_addr().map_err(failed)?);
-    Ok(())
+    // Only accepts and waits for signals; connections live on threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Run)?;
+    runtime.block_on(async {
+        let settings = Settings {
+            long_poll_timeout: config.long_poll_timeout,
+            body_bytes_max: config.body_bytes_max,
+            connections_max: config.connections_max,
+            drain_deadline: config.drain_deadline,
+            drain_spread: config.drain_spread,
+        };
+        let failed = |source| ServeError::Listen { address: config.listen, source };
+        // Before the engine is opened: a taken port should not cost a recovery.
+        let server = Server::bind(config.listen, settings).await.map_err(failed)?;
+        let threads = u16::try_from(config.threads.get()).unwrap_or(u16::MAX);
+        let (relay, shards) = Relay::new(threads);
+        let engine = open(&config, relay)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Run)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Run)?;
+        ready(server.address().map_err(failed)?);
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        server.run(engine, shards, stop).await.map_err(ServeError::Run)
+    })
+}
+
+fn open(config: &ServeConfig, relay: Relay) -> Result<Arc<dyn Engine>, ServeError> {
+    let retention = Retention {
+        age_seconds: config.retention.age.map(|age| age.as_secs()),
+        bytes: config.retention.bytes,
+        records: config.retention.records,
+    };
+    match &config.engine {
+        config::Engine::Memory => Ok(Arc::new(MemoryEngine::new(relay, retention))),
+        config::Engine::Embedded { .. } => Ok(Arc::new(MemoryEngine::new(relay, retention))),
+    }
 }
 
 /// The line that supervisors and tests wait for.
