@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use crate::{
     answer::{self, Answer},
     context::{Context, Seat},
-    limits::{HEAD_BUFFER_BYTES, HEAD_WAIT_MAX, HEADER_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX},
+    limits::{HEAD_BUFFER_BYTES, HEADER_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX},
     line, routes,
     transports::Live,
     wire::Wire,
@@ -87,7 +87,7 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new()) // without it the next line is silently off
-        .header_read_timeout(HEAD_WAIT_MAX)
+        .header_read_timeout(context.settings.head_wait_max)
         .max_buf_size(HEAD_BUFFER_BYTES)
         .max_headers(HEADERS_MAX)
         .half_close(true);

@@ -34,5 +34,5 @@ mod transports;
 pub mod websocket;
 mod wire;
 
-pub use server::Server;
+pub use server::{Connections, Server};
 pub use settings::Settings;

@@ -41,6 +41,7 @@ pub(crate) fn serve(config: ServeConfig, ready: impl FnOnce(SocketAddr)) -> Resu
             connections_max: config.connections_max,
             drain_deadline: config.drain_deadline,
             drain_spread: config.drain_spread,
+            ..Settings::default()
         };
         let failed = |source| ServeError::Listen { address: config.listen, source };
         // Before the engine is opened: a taken port should not cost a recovery.
