@@ -27,7 +27,7 @@ use crate::{
     limits::{HEAD_BUFFER_BYTES, HEADER_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX},
     line, routes,
     transports::Live,
-    wire::Wire,
+    wire::{Wire, not_http},
 };
 
 /// What a request gets.
@@ -63,7 +63,7 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
         let (taken, context) = (Arc::clone(&taken), Arc::clone(&context));
         service_fn(move |request: Request<Incoming>| {
             exchange.request();
-            let (taken, context) = (Arc::clone(&taken), Arc::clone(&context));
+            let (taken, context, exchange) = (Arc::clone(&taken), Arc::clone(&context), Arc::clone(&exchange));
             Box::pin(async move {
                 let reply = match check_head(&request) {
                     Ok(()) => routes::answer(request, &context).await,
@@ -71,12 +71,14 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
                 };
                 match reply {
                     Reply::Whole(mut answer) => {
+                        exchange.answered();
                         if context.drain.begun() {
                             answer.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
                         }
                         Ok(answer)
                     }
                     Reply::Live(live) => {
+                        exchange.others_written().await;
                         *taken.lock().expect("nobody panics while it holds the slot") = Some(live);
                         Err(TakenOver)
                     }
@@ -92,7 +94,7 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
         .max_headers(HEADERS_MAX)
         .half_close(true);
     let mut connection = builder.serve_connection(TokioIo::new(wire), service);
-    {
+    let ended = {
         let mut beginning = pin!(context.drain.beginning.notified());
         beginning.as_mut().enable();
         let mut draining = context.drain.begun();
@@ -107,14 +109,22 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
             connection.poll_without_shutdown(cx)
         })
         .await
-        .ok(); // Whatever ended it, a live read that was asked for is in the slot, and else the connection is over.
-    }
+    };
     let parts = connection.into_parts();
-    let socket = parts.io.into_inner().socket;
+    let wire = parts.io.into_inner();
+    let is_garbage = ended.is_err_and(|e| e.is_parse()) && !wire.refused;
+    let socket = wire.socket;
+    // Whatever ended it, a live read that was asked for is in the slot, and else the connection is over.
     let live = taken.lock().expect("nobody panics while it holds the slot").take();
     match live {
         Some(live) => (*live).spawn(socket, parts.read_buf, context, seat),
-        None => line::close(socket).await,
+        None => {
+            if is_garbage {
+                // hyper says nothing to HTTP/2.
+                let _ = line::write_all(&socket, &answer::last_words(&not_http())).await;
+            }
+            line::close(socket).await;
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The socket as hyper sees it: bytes that were read before come first, and what hyper itself refuses is explained.
 //!
 //! hyper answers a head that it cannot parse with a bare status, before any code of ours is asked. Such an answer is recognised by
-//! coming without a request, and replaced by a problem.
+//! beginning when every request has its answer and all of that is written; it is replaced by a problem. What is written is never
+//! looked at to tell: records are other people's words.
 
 use std::{
     io::{self, IoSlice},
@@ -31,31 +32,68 @@ pub(crate) struct Wire {
     pub(crate) socket: TcpStream,
     unread: Bytes,
     exchange: Arc<Exchange>,
-    answers: usize,
+    /// All that hyper had to write is written.
+    flushed: bool,
     /// Our words instead of hyper's, not yet written.
     instead: Bytes,
+    /// hyper has refused a head, and the client was told.
+    pub(crate) refused: bool,
 }
 
 /// What the service tells the wire.
 #[derive(Debug, Default)]
 pub(crate) struct Exchange {
     requests: AtomicUsize,
+    /// Those whose answer was given to hyper.
+    answered: AtomicUsize,
+    /// Those whose answer is written.
+    written: AtomicUsize,
     /// A line of the head that is being read has ended.
     line_ended: AtomicBool,
 }
 
 impl Exchange {
-    /// A request was parsed: what hyper writes next is our answer to it.
+    /// A request was parsed.
     pub(crate) fn request(&self) {
         self.requests.fetch_add(1, Relaxed);
         self.line_ended.store(false, Relaxed);
     }
+
+    /// The present request's answer goes to hyper now.
+    pub(crate) fn answered(&self) {
+        self.answered.fetch_add(1, Relaxed);
+    }
+
+    /// Completes when the answers to all requests before the present one are written: only then the socket can be taken
+    /// from hyper. To be awaited where hyper polls, which is what wakes it.
+    pub(crate) async fn others_written(&self) {
+        std::future::poll_fn(|_| {
+            let others = self.requests.load(Relaxed).saturating_sub(1);
+            if self.written.load(Relaxed) >= others { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+/// What hyper cannot parse.
+pub(crate) fn not_http() -> Refusal {
+    Refusal::new(Code::BadRequest, "the request line or a header is not valid HTTP/1.1")
 }
 
 impl Wire {
     pub(crate) fn new(socket: TcpStream, unread: Bytes) -> (Self, Arc<Exchange>) {
         let exchange = Arc::<Exchange>::default();
-        (Self { socket, unread, exchange: Arc::clone(&exchange), answers: 0, instead: Bytes::new() }, exchange)
+        (
+            Self {
+                socket,
+                unread,
+                exchange: Arc::clone(&exchange),
+                flushed: true,
+                instead: Bytes::new(),
+                refused: false,
+            },
+            exchange,
+        )
     }
 
     fn looked_at(&self, read: &[u8]) {
@@ -64,15 +102,15 @@ impl Wire {
         }
     }
 
-    /// Notes the answer that begins here; true if it is hyper's own refusal and was replaced.
+    /// Notes that hyper writes; true if it is its own refusal, which is replaced.
     fn replaces(&mut self, first: &[u8]) -> bool {
+        let begins = std::mem::replace(&mut self.flushed, false);
+        if !begins || self.exchange.requests.load(Relaxed) > self.exchange.written.load(Relaxed) {
+            return false;
+        }
         let Some(status) = first.strip_prefix(b"HTTP/1.1 ").or_else(|| first.strip_prefix(b"HTTP/1.0 ")) else {
             return false;
         };
-        self.answers += 1;
-        if self.answers <= self.exchange.requests.load(Relaxed) || status.first() != Some(&b'4') {
-            return false;
-        }
         let url = Refusal::new(Code::UrlTooLong, format!("the URL is longer than {URL_BYTES_MAX} bytes: shorten it"));
         let refusal = match status.get(..3) {
             Some(b"414") => url,
@@ -81,8 +119,9 @@ impl Wire {
                 let detail = format!("the headers are more than {HEAD_BUFFER_BYTES} bytes or too many: send fewer");
                 Refusal::new(Code::HeadersTooLarge, detail)
             }
-            _ => Refusal::new(Code::BadRequest, "the request line or a header is not valid HTTP/1.1"),
+            _ => not_http(),
         };
+        self.refused = true;
         self.instead = answer::last_words(&refusal).into();
         true
     }
@@ -138,7 +177,13 @@ impl AsyncWrite for Wire {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_instead(cx))?;
-        Pin::new(&mut self.socket).poll_flush(cx)
+        ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+        self.flushed = true;
+        let answered = self.exchange.answered.load(Relaxed);
+        if self.exchange.written.swap(answered, Relaxed) < answered && self.exchange.requests.load(Relaxed) > answered {
+            cx.waker().wake_by_ref(); // A live read behind the answer may wait for this.
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
