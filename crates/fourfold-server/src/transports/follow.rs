@@ -82,7 +82,7 @@ impl Follow {
                 biased;
                 () = &mut moved => {
                     if !self.linger.is_zero() {
-                        tokio::time::sleep(self.linger).await;
+                        Box::pin(gather(&self.cursor, self.linger, context)).await;
                     }
                 }
                 () = &mut timer => {
@@ -160,6 +160,23 @@ impl Follow {
     async fn write(&self, chunk: &[u8], socket: &TcpStream) -> io::Result<()> {
         line::write_all(socket, if self.chunked { chunk } else { payload(chunk) }).await
     }
+}
+
+/// Waits for more records, but not for those that will not come: not past the end of the stream, nor into a drain.
+async fn gather(cursor: &Cursor, linger: Duration, context: &Context) {
+    let stream = cursor.stream();
+    let ended = async {
+        loop {
+            let mut moved = pin!(stream.moved(cursor.shard()));
+            moved.as_mut().enable();
+            let tail = stream.tail();
+            if tail.closed || tail.deleted || context.drain.begun() {
+                return;
+            }
+            moved.await;
+        }
+    };
+    let _ = tokio::time::timeout(linger, ended).await;
 }
 
 /// The stream was deleted or has expired while it was followed.
