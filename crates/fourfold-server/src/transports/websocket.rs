@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use fourfold_protocol::{
-    Portion, Refusal, message,
+    Code, Portion, Refusal, message,
     websocket::{self, Agreed, CloseCode, Event, SharedFrame},
 };
 use fourfold_stream::{Append, Appended, Cursor, Dialect, Ended, Next, Producer, ReadRefusal, cursor::PORTION};
@@ -29,7 +29,7 @@ use crate::{
     answer::{self, Framing},
     connection::Reply,
     context::{Context, Seat},
-    limits::{APPENDS_UNACKNOWLEDGED_MAX, PING},
+    limits::{APPENDS_UNACKNOWLEDGED_MAX, PING, PRODUCER_ID_BYTES_MAX},
     publish,
     websocket::{Handshake, Socket, encode},
 };
@@ -157,7 +157,10 @@ impl Session {
         for event in events {
             match event {
                 Ok(Event::Text(text)) => self.request(&text, context).await?,
-                Ok(Event::Binary(_)) => return Ok(Some(End::Close(CloseCode::TextOnly))),
+                Ok(Event::Binary(_)) => {
+                    self.flush_answers().await?;
+                    return Ok(Some(End::Close(CloseCode::TextOnly)));
+                }
                 Ok(event @ Event::Close(_)) => {
                     self.flush_answers().await?;
                     self.socket.answer(&event).await?;
@@ -182,6 +185,10 @@ impl Session {
         let stream = self.cursor.stream();
         let (id, pending): (String, Answering) = match message::read(stream.kind(), text) {
             Err((id, refusal)) => (id, Box::pin(ready(Err(refusal)))),
+            Ok(request) if request.producer.as_ref().is_some_and(|(id, ..)| id.len() > PRODUCER_ID_BYTES_MAX) => {
+                let detail = format!("a producer's id has at most {PRODUCER_ID_BYTES_MAX} bytes");
+                (request.id, Box::pin(ready(Err(Refusal::new(Code::InvalidMessage, detail)))))
+            }
             Ok(request) => {
                 let producer = request.producer.map(|(id, epoch, seq)| Producer { id, epoch, seq });
                 let append = Append { records: request.records, producer, seq: None, close: request.close };
