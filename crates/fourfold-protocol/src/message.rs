@@ -122,6 +122,10 @@ pub const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
 /// Errors: the id to answer to (`null` if there was none to be found) and what was wrong.
 pub fn read(kind: Kind, text: &str) -> Result<Request, (String, Refusal)> {
     let invalid = |why: String| Refusal::new(Code::InvalidMessage, why);
+    if !text.trim_start().starts_with('{') {
+        // serde would take an array for the members in their order.
+        return Err(("null".into(), invalid("the message is not a JSON object".into())));
+    }
     let wish: Wish<'_> = serde_json::from_str(text)
         .map_err(|e| (id_of(text), invalid(format!("the message is not one that is known here: {e}"))))?;
     let id = wish.id.map_or("null", RawValue::get).to_owned();
@@ -249,6 +253,7 @@ mod tests {
     fn what_is_refused_names_its_message() {
         for (message, id, code) in [
             ("nonsense", "null", Code::InvalidMessage),
+            ("[[1],true,7]", "null", Code::InvalidMessage),
             (r#"{"apend":[1],"id":3}"#, "3", Code::InvalidMessage),
             (r#"{"append":1,"id":"a"}"#, "\"a\"", Code::InvalidMessage),
             (r#"{"append":[],"id":4}"#, "4", Code::EmptyAppend),
