@@ -85,6 +85,7 @@ fn what_is_not_http_is_a_problem() {
         b"\0\0\0\0\0\0\0\0\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ] {
+        eprintln!("{}", garbage.escape_ascii());
         let mut client = harness.connect();
         client.send(garbage);
         let answer = client.answer();

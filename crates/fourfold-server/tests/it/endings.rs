@@ -33,7 +33,7 @@ impl Followers {
         let socket = WebSocket::greeted(harness, name);
         let mut deflated = WebSocket::open_deflated(harness, name, "now");
         deflated.json();
-        harness.wait_for_connections(6);
+        harness.wait_for_followers(name, 5);
         Self { poll, lines, sse, socket, deflated }
     }
 }
@@ -127,7 +127,10 @@ fn a_server_that_stops_says_goodbye_to_everybody_and_is_gone_before_its_deadline
     assert_eq!(all.lines.line(), None);
     let event = all.sse.event_named("goodbye");
     is_goodbye(&event.json());
-    assert_eq!((event.retry, event.id.clone()), (event.json()["goodbye"]["reconnectAfterMs"].as_u64(), Some(tail.clone())));
+    assert_eq!(
+        (event.retry, event.id.clone()),
+        (event.json()["goodbye"]["reconnectAfterMs"].as_u64(), Some(tail.clone()))
+    );
     assert_eq!(all.sse.event(), None);
     for mut socket in [all.socket, all.deflated] {
         is_goodbye(&socket.json());

@@ -124,7 +124,7 @@ fn a_long_poll_that_retention_passes_while_it_gathers_is_told_and_not_moved() {
     let mut socket = WebSocket::greeted(&harness, "s");
     let mut client = harness.connect();
     client.request("GET", &format!("{}?offset=now&live=long-poll&linger=10000", url("s")), &[], b"");
-    harness.wait_for_connections(3);
+    harness.wait_for_followers("s", 2);
     harness.append("s", "text/plain", b"0");
     socket.json();
     for n in 1..5 {

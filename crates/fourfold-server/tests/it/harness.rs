@@ -8,6 +8,7 @@ use std::{
 };
 
 use fourfold_engines::memory::MemoryEngine;
+use fourfold_protocol::StreamName;
 use fourfold_server::{Connections, Server, Settings};
 use fourfold_stream::{Engine, Relay, Retention};
 use tokio::sync::oneshot;
@@ -28,6 +29,7 @@ pub(crate) fn memory(relay: Relay) -> Arc<dyn Engine> {
 pub(crate) struct Harness {
     pub(crate) address: SocketAddr,
     pub(crate) connections: Connections,
+    engine: Arc<dyn Engine>,
     stop: Option<oneshot::Sender<()>>,
     running: Option<JoinHandle<std::io::Result<()>>>,
     witness: Mutex<Witness>,
@@ -57,14 +59,16 @@ impl Harness {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let server = Server::bind("127.0.0.1:0".parse().expect("an address"), settings).await?;
-                tell.send((server.address()?, server.connections())).expect("the test waits for it");
                 let (relay, shards) = Relay::new(2);
-                server.run(engine(relay), shards, async { drop(stopped.await) }).await
+                let engine = engine(relay);
+                let told = (server.address()?, server.connections(), Arc::clone(&engine));
+                tell.send(told).expect("the test waits for it");
+                server.run(engine, shards, async { drop(stopped.await) }).await
             })
         });
-        let (address, connections) = told.recv_timeout(PATIENCE).expect("the server listens");
+        let (address, connections, engine) = told.recv_timeout(PATIENCE).expect("the server listens");
         let witness = Mutex::new(Witness { client: None, appended: 0 });
-        let harness = Self { address, connections, stop: Some(stop), running: Some(running), witness };
+        let harness = Self { address, connections, engine, stop: Some(stop), running: Some(running), witness };
         harness.create("witness", "application/json");
         harness.still_serves();
         harness
@@ -122,6 +126,14 @@ impl Harness {
     /// Waits until so many connections are left, the well-behaved client's among them.
     pub(crate) fn wait_for_connections(&self, count: usize) {
         eventually(&format!("{count} connections are left"), || self.connections.count() == count);
+    }
+
+    /// Waits until so many readers have taken their place in the stream: what is appended from now on is news to them.
+    pub(crate) fn wait_for_followers(&self, name: &str, count: usize) {
+        let name = StreamName::parse(name).expect("a name");
+        eventually(&format!("{count} readers follow {name}"), || {
+            self.engine.streams().get(&name).is_some_and(|stream| stream.cursors() == count)
+        });
     }
 
     /// Asks the server to stop, without waiting.

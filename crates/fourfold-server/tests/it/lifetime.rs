@@ -73,7 +73,7 @@ fn lingering_gathers_records_into_one_answer_until_the_stream_closes() {
     poll.request("GET", &target, &[], b"");
     let mut lines = Live::open(&harness, &target, &[("accept", "application/x-ndjson")]);
     lines.line().expect("a greeting");
-    harness.wait_for_connections(3);
+    harness.wait_for_followers("s", 2);
     for n in 1..=3 {
         harness.append("s", "application/json", n.to_string().as_bytes());
     }
@@ -89,7 +89,7 @@ fn a_short_linger_ends_by_itself() {
     harness.create("s", "application/json");
     let mut poll = harness.connect();
     poll.request("GET", &format!("{}?offset=now&live=long-poll&linger=20", url("s")), &[], b"");
-    harness.wait_for_connections(2);
+    harness.wait_for_followers("s", 1);
     // Whatever was appended while it gathered is in it, in order, and the rest follows from its offset.
     for n in 0..10 {
         harness.append("s", "application/json", n.to_string().as_bytes());

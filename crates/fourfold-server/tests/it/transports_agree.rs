@@ -223,7 +223,8 @@ impl<'a> Reader<'a> {
         let whole = body.windows(2).rposition(|w| w == b"\n\n").map_or(0, |at| at + 2);
         for block in std::str::from_utf8(&body[..whole]).expect("UTF-8").split_terminator("\n\n") {
             let field = |name: &str| block.lines().filter_map(|line| line.strip_prefix(name)).collect::<Vec<_>>();
-            let data = field("data:").join("\n");
+            let data: Vec<_> = field("data:").iter().map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+            let data = data.join("\n");
             let id = field("id: ").first().map(|id| (*id).to_owned());
             match field("event: ").first() {
                 Some(&"data") => {

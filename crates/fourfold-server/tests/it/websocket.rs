@@ -150,12 +150,12 @@ pub(crate) fn refused(harness: &Harness, target: &str, headers: &[(&str, &str)])
 
 /// A masked frame whose first byte is `first`.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = header(first, payload.len());
-    frame.extend(MASK);
     frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     frame
 }
+
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// The first bytes of a masked frame that announces so many bytes.
 pub(crate) fn header(first: u8, bytes: usize) -> Vec<u8> {
@@ -171,6 +171,7 @@ pub(crate) fn header(first: u8, bytes: usize) -> Vec<u8> {
             header.extend((bytes as u64).to_be_bytes());
         }
     }
+    header.extend(MASK);
     header
 }
 

@@ -52,6 +52,7 @@ fn what_is_not_understood_is_answered_with_the_id_it_came_with() {
         ("", Value::Null, "invalid-message"),
         ("nonsense", Value::Null, "invalid-message"),
         ("[]", Value::Null, "invalid-message"),
+        ("[[1],true,7]", Value::Null, "invalid-message"),
         ("{}", Value::Null, "empty-append"),
         (r#"{"id":1}"#, json!(1), "empty-append"),
         (r#"{"close":false,"id":1}"#, json!(1), "empty-append"),
