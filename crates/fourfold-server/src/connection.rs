@@ -78,7 +78,6 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
                         Ok(answer)
                     }
                     Reply::Live(live) => {
-                        exchange.others_written().await;
                         *taken.lock().expect("nobody panics while it holds the slot") = Some(live);
                         Err(TakenOver)
                     }

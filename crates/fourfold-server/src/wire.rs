@@ -34,6 +34,8 @@ pub(crate) struct Wire {
     exchange: Arc<Exchange>,
     /// All that hyper had to write is written.
     flushed: bool,
+    /// Requests whose answer is written.
+    written: usize,
     /// Our words instead of hyper's, not yet written.
     instead: Bytes,
     /// hyper has refused a head, and the client was told.
@@ -46,8 +48,6 @@ pub(crate) struct Exchange {
     requests: AtomicUsize,
     /// Those whose answer was given to hyper.
     answered: AtomicUsize,
-    /// Those whose answer is written.
-    written: AtomicUsize,
     /// A line of the head that is being read has ended.
     line_ended: AtomicBool,
 }
@@ -62,16 +62,6 @@ impl Exchange {
     /// The present request's answer goes to hyper now.
     pub(crate) fn answered(&self) {
         self.answered.fetch_add(1, Relaxed);
-    }
-
-    /// Completes when the answers to all requests before the present one are written: only then the socket can be taken
-    /// from hyper. To be awaited where hyper polls, which is what wakes it.
-    pub(crate) async fn others_written(&self) {
-        std::future::poll_fn(|_| {
-            let others = self.requests.load(Relaxed).saturating_sub(1);
-            if self.written.load(Relaxed) >= others { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
     }
 }
 
@@ -89,6 +79,7 @@ impl Wire {
                 unread,
                 exchange: Arc::clone(&exchange),
                 flushed: true,
+                written: 0,
                 instead: Bytes::new(),
                 refused: false,
             },
@@ -105,7 +96,7 @@ impl Wire {
     /// Notes that hyper writes; true if it is its own refusal, which is replaced.
     fn replaces(&mut self, first: &[u8]) -> bool {
         let begins = std::mem::replace(&mut self.flushed, false);
-        if !begins || self.exchange.requests.load(Relaxed) > self.exchange.written.load(Relaxed) {
+        if !begins || self.exchange.requests.load(Relaxed) > self.written {
             return false;
         }
         let Some(status) = first.strip_prefix(b"HTTP/1.1 ").or_else(|| first.strip_prefix(b"HTTP/1.0 ")) else {
@@ -179,10 +170,7 @@ impl AsyncWrite for Wire {
         ready!(self.poll_instead(cx))?;
         ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
         self.flushed = true;
-        let answered = self.exchange.answered.load(Relaxed);
-        if self.exchange.written.swap(answered, Relaxed) < answered && self.exchange.requests.load(Relaxed) > answered {
-            cx.waker().wake_by_ref(); // A live read behind the answer may wait for this.
-        }
+        self.written = self.exchange.answered.load(Relaxed);
         Poll::Ready(Ok(()))
     }
 
