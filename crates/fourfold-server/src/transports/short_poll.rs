@@ -29,6 +29,7 @@ pub(crate) async fn read<B>(
         // The client has [at, tail) from an answer that was not cut short, and nothing was appended since.
         let mut parts = answer::head(StatusCode::NOT_MODIFIED);
         put_place(&mut parts, stream, at, tail.position, true, tail.closed);
+        answer::put(&mut parts, header::CACHE_CONTROL, "no-store");
         return Ok(answer::empty(parts));
     }
     let (records, next) = records(stream, at, limit, tail.position, context).await?;
