@@ -4,7 +4,7 @@
 
 use std::{io, time::Duration};
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{io::Interest, net::TcpStream, time::timeout};
 
 use crate::limits::{LINGERING_CLOSE_BYTES_MAX, LINGERING_CLOSE_MAX, STALL_WAIT_MAX, STRAY_BYTES_MAX};
 
@@ -61,7 +61,7 @@ pub(crate) async fn gone_unread(socket: &TcpStream) {
     let mut first = [0; 1];
     match socket.peek(&mut first).await {
         Ok(0) | Err(_) => {}
-        Ok(_) => std::future::pending().await,
+        Ok(_) => drop(socket.ready(Interest::ERROR).await),
     }
 }
 
