@@ -9,8 +9,11 @@ use crate::{
     websocket::HANDSHAKE,
 };
 
+/// Its name, what it adds to the query, and its headers.
+type Way = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
 /// Every way of reading that takes its offset from the URL.
-const WAYS: [(&str, &str, &[(&str, &str)]); 6] = [
+const WAYS: [Way; 6] = [
     ("short poll", "", &[]),
     ("long poll", "&live=long-poll", &[]),
     ("portions", "&live=long-poll", &[("accept", "application/x-ndjson")]),

@@ -22,13 +22,11 @@ fn a_tag_that_still_holds_is_a_304_however_it_is_written() {
             let again = tagged(&harness, &target, &asked).expect(304);
             assert_eq!(again.body, b"");
             for name in ["etag", "stream-next-offset", "stream-up-to-date", "cache-control"] {
-                if name != "cache-control" || again.get(name).is_some() {
-                    assert_eq!(again.get(name), first.get(name), "{name} of {target}");
-                }
+                assert_eq!(again.get(name), first.get(name), "{name} of {target}");
             }
             assert_eq!(again.get("stream-poll-after").is_some(), first.get("stream-poll-after").is_some());
         }
-        for other in ["\"x\"", "", "W/", &tag.trim_matches('"').to_owned()] {
+        for other in ["\"x\"", "", "W/", tag.trim_matches('"')] {
             assert_eq!(tagged(&harness, &target, other).expect(200).body, first.body, "{other}");
         }
     }

@@ -123,6 +123,11 @@ impl Harness {
         witness.client = Some(client);
     }
 
+    /// The well-behaved client leaves.
+    pub(crate) fn dismiss_witness(&self) {
+        self.witness.lock().expect("one at a time").client = None;
+    }
+
     /// Waits until so many connections are left, the well-behaved client's among them.
     pub(crate) fn wait_for_connections(&self, count: usize) {
         eventually(&format!("{count} connections are left"), || self.connections.count() == count);
@@ -144,6 +149,7 @@ impl Harness {
     /// Waits until `run` has returned.
     pub(crate) fn wait_until_stopped(&mut self) {
         self.stop();
+        self.dismiss_witness();
         let running = self.running.take().expect("it is waited for once");
         eventually("the server has stopped", || running.is_finished());
         running.join().expect("the server does not panic").expect("the server ends well");

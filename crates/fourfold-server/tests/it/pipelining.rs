@@ -65,26 +65,6 @@ fn an_answer_is_whole_before_a_live_read_behind_it_begins() {
 }
 
 #[test]
-fn thousands_of_short_answers_are_whole_before_a_live_read_behind_them_begins() {
-    const HEADS: usize = 8_000;
-    let harness = Harness::start();
-    harness.create("s", "application/json");
-    harness.append("s", "application/json", b"[1]");
-    let mut client = Client::connect_narrow(harness.address);
-    let mut requests = "HEAD /v1/stream/s HTTP/1.1\r\nhost: x\r\n\r\n".repeat(HEADS);
-    requests.push_str("GET /v1/stream/s?offset=-1&live=sse HTTP/1.1\r\nhost: x\r\n\r\n");
-    // From another thread: the server reads no further while its answers are not taken.
-    let mut sender = client.tcp.try_clone().expect("a second handle");
-    let sent = std::thread::spawn(move || std::io::Write::write_all(&mut sender, requests.as_bytes()));
-    for n in 0..HEADS {
-        let status = client.head().status;
-        assert_eq!(status, 200, "answer {n}");
-    }
-    assert_eq!(Live::begun(client).event_named("data").data, "[1]");
-    sent.join().expect("it does not panic").expect("all was sent");
-}
-
-#[test]
 fn http_1_0_gets_live_answers_without_chunks_that_end_with_the_connection() {
     let harness = Harness::start();
     harness.create("s", "application/json");

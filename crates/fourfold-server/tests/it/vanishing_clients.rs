@@ -38,6 +38,21 @@ fn the_seats_of_those_who_vanish_come_back() {
 }
 
 #[test]
+fn a_long_poll_whose_client_vanishes_behind_its_next_request_frees_its_seat() {
+    let harness = Harness::start();
+    harness.create("s", "application/json");
+    for accept in ["*/*", "application/x-ndjson"] {
+        let mut client = harness.connect();
+        client.request("GET", "/v1/stream/s?offset=now&live=long-poll&timeout=60", &[("accept", accept)], b"");
+        harness.wait_for_followers("s", 1);
+        client.request("GET", &url("s"), &[], b"");
+        client.vanish();
+        harness.wait_for_connections(1);
+    }
+    harness.still_serves();
+}
+
+#[test]
 fn readers_that_vanish_while_records_come_free_their_seats() {
     let harness = Harness::start();
     harness.create("s", "text/plain");
@@ -68,8 +83,11 @@ fn connections_over_the_limit_are_told_to_come_back_and_the_others_go_on() {
     let mut idle = harness.connect();
     idle.request("GET", &url("s"), &[], b"");
     idle.answer().expect(200);
-    for _ in 0..20 {
+    for n in 0..20 {
         let mut late = harness.connect();
+        if n % 2 == 0 {
+            late.request("GET", &url("s"), &[], b"");
+        }
         let answer = late.answer();
         answer.problem(503, "overloaded");
         assert_eq!((answer.header("retry-after"), answer.header("connection")), ("5", "close"));
