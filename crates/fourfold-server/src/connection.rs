@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use crate::{
     answer::{self, Answer},
     context::{Context, Seat},
-    limits::{HEAD_BUFFER_BYTES, HEADER_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX},
+    limits::{HEAD_BUFFER_BYTES, HEADER_BYTES_MAX, HEADERS_MAX, STALL_WAIT_MAX, URL_BYTES_MAX},
     line, routes,
     transports::Live,
     wire::{Wire, not_http},
@@ -58,7 +58,7 @@ struct TakenOver;
 
 async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
     let taken = Arc::new(Mutex::new(None::<Box<Live>>));
-    let (wire, exchange) = Wire::new(socket, unread);
+    let (wire, exchange) = Wire::new(socket, unread, STALL_WAIT_MAX);
     let service = {
         let (taken, context) = (Arc::clone(&taken), Arc::clone(&context));
         service_fn(move |request: Request<Incoming>| {

@@ -12,6 +12,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
@@ -19,6 +20,7 @@ use fourfold_protocol::{Code, Refusal};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::{Sleep, sleep},
 };
 
 use crate::{
@@ -40,6 +42,9 @@ pub(crate) struct Wire {
     instead: Bytes,
     /// hyper has refused a head, and the client was told.
     pub(crate) refused: bool,
+    stall_wait_max: Duration,
+    /// There while the client takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 /// What the service tells the wire.
@@ -71,7 +76,7 @@ pub(crate) fn not_http() -> Refusal {
 }
 
 impl Wire {
-    pub(crate) fn new(socket: TcpStream, unread: Bytes) -> (Self, Arc<Exchange>) {
+    pub(crate) fn new(socket: TcpStream, unread: Bytes, stall_wait_max: Duration) -> (Self, Arc<Exchange>) {
         let exchange = Arc::<Exchange>::default();
         (
             Self {
@@ -82,6 +87,8 @@ impl Wire {
                 written: 0,
                 instead: Bytes::new(),
                 refused: false,
+                stall_wait_max,
+                stalled: None,
             },
             exchange,
         )
@@ -117,9 +124,21 @@ impl Wire {
         true
     }
 
+    /// hyper has no deadline for writing: a client that asks and takes nothing would keep its answer in memory for ever.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if result.is_ready() {
+            self.stalled = None;
+            return result;
+        }
+        let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(self.stall_wait_max)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
     fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.instead.is_empty() {
-            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.instead))?;
+            let result = Pin::new(&mut self.socket).poll_write(cx, &self.instead);
+            let written = ready!(self.poll_stalled(cx, result))?;
             self.instead.advance(written);
         }
         Poll::Ready(Ok(()))
@@ -147,7 +166,8 @@ impl AsyncWrite for Wire {
         if self.replaces(buf) {
             return Poll::Ready(Ok(buf.len()));
         }
-        Pin::new(&mut self.socket).poll_write(cx, buf)
+        let result = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.poll_stalled(cx, result)
     }
 
     fn poll_write_vectored(
@@ -159,7 +179,8 @@ impl AsyncWrite for Wire {
         if bufs.first().is_some_and(|first| self.replaces(first)) {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+        let result = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        self.poll_stalled(cx, result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -177,5 +198,27 @@ impl AsyncWrite for Wire {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_instead(cx))?;
         Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+        time::timeout,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_asks_and_takes_nothing_is_let_go() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let (mut wire, _) = Wire::new(socket, Bytes::new(), Duration::from_millis(50));
+        let answer = vec![b'x'; 64 << 20]; // More than any socket buffers.
+        let ended = timeout(Duration::from_secs(10), wire.write_all(&answer)).await.expect("it is let go");
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }
