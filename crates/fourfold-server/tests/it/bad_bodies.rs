@@ -183,6 +183,18 @@ fn lifetimes_and_retention_are_plain_decimals() {
     create(&[("stream-ttl", "61"), ("stream-retention-records", "5")]).problem(409, "stream-exists");
     create(&[("stream-ttl", "60"), ("stream-retention-records", "6")]).problem(409, "stream-exists");
     create(&[("stream-ttl", "60")]).expect(200);
+    let greatest = u64::MAX.to_string();
+    let all = ["age", "bytes", "records"].map(|what| format!("stream-retention-{what}"));
+    let all: Vec<_> = all.iter().map(|name| (name.as_str(), greatest.as_str())).collect();
+    harness.create_with("greatest", "text/plain", &all);
+    let none: Vec<_> = all.iter().map(|(name, _)| (*name, "0")).collect();
+    harness.create_with("none", "text/plain", &none);
+    for name in ["greatest", "none"] {
+        harness.append(name, "text/plain", b"1");
+        harness.append(name, "text/plain", b"2");
+    }
+    assert_eq!(harness.get(&url("greatest")).text(), "12");
+    assert_eq!(harness.get(&url("none")).text(), "2", "the newest record stays");
     harness.still_serves();
 }
 

@@ -86,6 +86,16 @@ fn a_path_that_is_no_stream_is_refused() {
 }
 
 #[test]
+fn a_whole_url_as_a_proxy_sends_it_is_understood() {
+    let harness = Harness::start();
+    assert_eq!(harness.get("http://elsewhere.example/v1/stream/witness?offset=-1").expect(200).text(), "[0]");
+    harness.get("http://elsewhere.example/nowhere").problem(404, "not-found");
+    harness.ask("OPTIONS", "*", &[], b"").problem(404, "not-found");
+    harness.ask("CONNECT", "elsewhere.example:443", &[], b"").problem(404, "not-found");
+    harness.still_serves();
+}
+
+#[test]
 fn a_name_of_1024_bytes_is_a_name_also_when_all_of_it_is_encoded() {
     let harness = Harness::start();
     let name = "%C3%A9".repeat(512);

@@ -158,3 +158,21 @@ fn gathering_does_not_hold_up_a_goodbye() {
     drop(all);
     harness.wait_until_stopped();
 }
+
+#[test]
+fn who_takes_no_goodbye_is_cut_at_the_deadline() {
+    let mut harness = Harness::with(|settings| settings.drain_deadline = Duration::from_millis(200));
+    harness.create("s", "text/plain");
+    let stalled: Vec<_> = (0..6)
+        .map(|n| {
+            let client = Client::connect_narrow(harness.address);
+            match n % 2 {
+                0 => Live::on(client, "/v1/stream/s?offset=now&live=sse", &[]).client,
+                _ => WebSocket::on(client, "s", "now", false).client,
+            }
+        })
+        .collect();
+    harness.append("s", "text/plain", &[b'x'; 8 << 20]);
+    harness.wait_until_stopped();
+    drop(stalled);
+}

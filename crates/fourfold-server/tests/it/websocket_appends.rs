@@ -5,7 +5,7 @@ use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode
 
 use crate::{
     harness::{Harness, url},
-    websocket::{TEXT, WebSocket, deflated, frame, tungstenite},
+    websocket::{HANDSHAKE, TEXT, WebSocket, deflated, frame, tungstenite},
 };
 
 #[test]
@@ -153,6 +153,28 @@ fn each_kind_of_stream_takes_its_own_records() {
     let mut reader = WebSocket::open(&harness, "b", "-1");
     let message = reader.json();
     assert_eq!((&message["records"], &message["encoding"]), (&json!(["/w==", "AAE="]), &json!("base64")));
+}
+
+#[test]
+fn what_comes_right_behind_the_handshake_is_read() {
+    let harness = Harness::start();
+    harness.create("s", "application/json");
+    let mut request = "GET /v1/stream/s?offset=now HTTP/1.1\r\nhost: x\r\n".to_owned();
+    for (name, value) in HANDSHAKE {
+        request += &format!("{name}: {value}\r\n");
+    }
+    let first = frame(TEXT, br#"{"append":[1],"id":1}"#);
+    let second = frame(TEXT, br#"{"append":[2],"id":2}"#);
+    for cut in [0, 1, 7, second.len()] {
+        let mut client = harness.connect();
+        client.send([request.as_bytes(), b"\r\n", &first, &second[..cut]].concat());
+        assert_eq!(client.head().status, 101);
+        let mut socket = WebSocket { client };
+        assert_eq!(socket.answer()["id"], 1);
+        socket.client.send(&second[cut..]);
+        assert_eq!(socket.answer()["id"], 2);
+    }
+    assert_eq!(harness.get(&url("s")).text(), "[1,2,1,2,1,2,1,2]");
 }
 
 #[test]
