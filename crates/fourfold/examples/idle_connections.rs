@@ -113,7 +113,9 @@ impl Server {
     fn request(&self, method: &str, headers: &str, body: &str) -> io::Result<()> {
         let mut socket = TcpStream::connect(&self.address)?;
         let length = body.len();
-        let head = format!("{method} {STREAM} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}");
+        let head = format!(
+            "{method} {STREAM} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}"
+        );
         socket.write_all(head.as_bytes())?;
         let mut answer = Vec::new();
         socket.read_to_end(&mut answer)?;
