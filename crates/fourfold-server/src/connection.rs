@@ -113,7 +113,11 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
     let socket = parts.io.into_inner().socket;
     let live = taken.lock().expect("nobody panics while it holds the slot").take();
     match live {
-        Some(live) => (*live).spawn(socket, parts.read_buf, context, seat),
+        Some(live) => {
+            // Copied, because even an empty rest would keep hyper's whole read buffer alive.
+            let unread = Bytes::copy_from_slice(&parts.read_buf);
+            (*live).spawn(socket, unread, context, seat);
+        }
         None => line::close(socket).await,
     }
 }

@@ -53,7 +53,7 @@ pub const STALL_WAIT_MAX: Duration = Duration::from_secs(120);
 pub const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 /// What a reader of an event stream may send behind its request, in bytes: nothing is expected.
-pub const STRAY_BYTES_MAX: usize = 16 * 1024;
+pub const STRAY_BYTES_MAX: u16 = 16 * 1024;
 
 /// A client's WebSocket message, in bytes, after inflation, unless configured otherwise: as a request body.
 pub const MESSAGE_BYTES_MAX_DEFAULT: usize = BODY_BYTES_MAX_DEFAULT;
