@@ -53,7 +53,7 @@ pub(crate) struct Committer {
     pub(crate) written: u64,
     /// The number of the last group that is on the disk for certain.
     pub(crate) synced: u64,
-    /// Keep so much of the disk free; `None` asks the disk. For tests that want to see a write fail.
+    /// Refuse when less than this is free; `None` reckons it. For tests that want to see a write fail.
     pub(crate) reserve: Option<u64>,
 }
 
@@ -199,9 +199,10 @@ impl Committer {
     /// Whether the disk has too little room for so many bytes more.
     fn short(&self, bytes: u64, store: &Store) -> bool {
         let Ok(disk) = Disk::of(self.shelf.dir()) else { return false };
-        let reserve = self.reserve.unwrap_or_else(|| disk.reserve());
-        let unwritten = if self.reserve.is_some() { 0 } else { store.unwritten() };
-        disk.free < reserve.saturating_add(unwritten).saturating_add(bytes.saturating_mul(COPIES))
+        let needed = self.reserve.unwrap_or_else(|| {
+            disk.reserve().saturating_add(store.unwritten()).saturating_add(bytes.saturating_mul(COPIES))
+        });
+        disk.free < needed
     }
 
     fn reopen(&mut self) -> Result<(), Unavailable> {

@@ -43,9 +43,26 @@ pub(crate) fn scan(bytes: &[u8], before: Option<u64>, until: u64) -> Scan {
         (last, end, order) = (Some(number), end + length, Some(seqno));
     }
     let rest = &bytes[end..];
-    let broken = rest.iter().any(|byte| *byte != 0);
-    let later = broken && numbers(rest).any(|n| last.is_some_and(|last| n > last + 1 && n - last < AHEAD_MAX));
+    let rest = &rest[..used(rest)];
+    let broken = !rest.is_empty();
+    // Without a sound batch before it, the first number found stands for the broken one.
+    let mut next = last.map(|last| last + 1);
+    let later = numbers(rest).any(|n| {
+        let next = *next.get_or_insert(n);
+        n > next && n - next < AHEAD_MAX
+    });
     Scan { last: if end == 0 { None } else { last }, end, broken, later }
+}
+
+/// How long it is without the zeros at the end: fjall makes a journal 64 MiB long at once.
+pub(crate) fn used(bytes: &[u8]) -> usize {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut end = bytes.len();
+    // Whole slices are compared in one go.
+    while end >= ZEROS.len() && bytes[end - ZEROS.len()..end] == ZEROS {
+        end -= ZEROS.len();
+    }
+    bytes[..end].iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1)
 }
 
 /// The sum over a batch, to be kept with the number of the group.

@@ -242,10 +242,8 @@ mod tests {
     /// Written by the first format: later ones must go on reading these bytes, or refuse by another [`FORMAT`].
     #[test]
     fn the_first_format_stays_readable() {
-        let name =
-            "0100000102030405060000000a746578742f706c61696e0100000000000000070000010000000000000008000000000000000000\
-                    0900"
-                .replace(char::is_whitespace, "");
+        let name = "0100000102030405060000000a746578742f706c61696e\
+                    010000000000000007000001000000000000000800000000000000000900";
         assert_eq!(hex(&named().encode()), name);
         let head = "01000000000000000100000000000000020000000000000005000000000000000600000000000000070000000000000008\
                     01010000000173010000000170\

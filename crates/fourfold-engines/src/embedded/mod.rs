@@ -17,6 +17,8 @@ mod group;
 mod journal;
 mod keys;
 mod mark;
+#[cfg(test)]
+mod mending;
 mod meta;
 mod queue;
 mod reading;

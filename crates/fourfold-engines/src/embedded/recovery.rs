@@ -139,7 +139,7 @@ pub(crate) fn mend(dir: &Path, upto: u64, until: u64, durability: Durability) ->
 
 /// Keeps what is cut off beside the journal.
 fn cut(path: &Path, bytes: &[u8], end: usize) -> io::Result<()> {
-    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(end, |at| at + 1);
+    let used = journal::used(bytes);
     let aside = path.with_extension(format!("cut-at-{end}"));
     if let Err(error) = fs::write(&aside, &bytes[end..used.max(end)]) {
         tracing::warn!(file = %aside.display(), %error, "what is cut off the journal could not be kept");

@@ -2,6 +2,7 @@
 
 mod concurrency;
 mod contract;
+mod disk;
 mod expiry;
 mod files;
 mod ground;
