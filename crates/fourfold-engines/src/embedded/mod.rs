@@ -147,6 +147,10 @@ impl EmbeddedEngine {
 }
 
 impl Engine for EmbeddedEngine {
+    fn streams(&self) -> &Streams {
+        &self.around.streams
+    }
+
     fn create(&self, name: &StreamName, wish: Create) -> Pending<Result<Created, CreateError>> {
         self.submit(|answer| Op::Create(name.clone(), wish, answer))
     }
