@@ -88,7 +88,7 @@ fn an_offset_that_was_printed_goes_on_from_there_by_another_transport() {
 }
 
 #[test]
-fn the_url_may_come_from_the_environment_s_default() {
+fn a_url_may_end_in_a_slash() {
     let server = Server::start();
     server.append_lines("a", &["--json", "--close"], &numbered(0..1)).succeeded();
     let url = format!("{}/", server.url());
