@@ -115,7 +115,7 @@ fn read(address: &str, transport: &str, readers: usize, delivered: &Arc<AtomicU6
     })?;
     for mut socket in sockets {
         let request =
-            |offset: &str| format!("GET {STREAM}?offset={offset}{query} HTTP/1.1\r\nhost: bench\r\n{headers}\r\n");
+            move |offset: &str| format!("GET {STREAM}?offset={offset}{query} HTTP/1.1\r\nhost: bench\r\n{headers}\r\n");
         let first = request("now");
         let (is_poll, is_floor) = (transport == "long poll", transport == "floor");
         let delivered = Arc::clone(delivered);
