@@ -137,8 +137,13 @@ pub(crate) struct Server {
 impl Server {
     /// On a free port.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With further settings, which hold until it is restarted.
+    pub(crate) fn start_with(settings: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (running, address) = serve("127.0.0.1:0", dir.path());
+        let (running, address) = serve("127.0.0.1:0", dir.path(), settings);
         Self { running: Some(running), address, dir }
     }
 
@@ -169,7 +174,7 @@ impl Server {
 
     /// Again on the same port and data.
     pub(crate) fn restart(&mut self) {
-        let (running, address) = serve(&self.address(), self.dir.path());
+        let (running, address) = serve(&self.address(), self.dir.path(), &[]);
         assert_eq!(address, self.address);
         self.running = Some(running);
     }
@@ -198,11 +203,11 @@ impl Server {
     }
 }
 
-fn serve(listen: &str, dir: &Path) -> (Running, SocketAddr) {
+fn serve(listen: &str, dir: &Path, settings: &[&str]) -> (Running, SocketAddr) {
     let data = dir.join("data");
     let data = data.to_str().expect("temporary paths are UTF-8");
-    let running =
-        fourfold(&["serve", "--listen", listen, "--data-dir", data, "--log", "off", "--drain-spread", "100ms"]);
+    let fixed = ["serve", "--listen", listen, "--data-dir", data, "--log", "off", "--drain-spread", "100ms"];
+    let running = fourfold(&[&fixed, settings].concat());
     let line = running.line();
     let address =
         line.strip_prefix("listening on http://").unwrap_or_else(|| panic!("not the line of the contract: {line}"));

@@ -4,6 +4,7 @@ mod address;
 mod crash;
 mod demo;
 mod follow;
+mod gap;
 mod harness;
 mod pipe;
 mod refused;
