@@ -18,7 +18,8 @@ use std::{io, time::Duration};
 
 use crate::{
     cli::{TailArgs, TransportArg},
-    client::{AddressError, Client, Failure, Problem},
+    client::{AddressError, Client},
+    failure::{Failure, Problem},
     message::{Format, Goodbye, Message},
     retry::{GaveUp, Retry, tell},
 };

@@ -10,7 +10,8 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::client::{CONNECT_MAX, Client, Failure, Problem, SILENCE_MAX, checked, refused, retry_after};
+use crate::client::{CONNECT_MAX, Client, SILENCE_MAX};
+use crate::failure::{Failure, Problem, checked, refused, retry_after};
 
 /// The largest message that is taken: the largest body a server can be set to take, in base64, does not fit; four times
 /// the default does.

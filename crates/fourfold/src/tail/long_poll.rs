@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::{Ended, Reader, Stopped};
 use crate::{
     answer,
-    client::{Failure, checked, header},
+    client::header,
+    failure::{Failure, checked},
     message::Message,
 };
 

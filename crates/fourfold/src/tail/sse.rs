@@ -6,8 +6,9 @@ use serde_json::value::RawValue;
 
 use super::{Ended, Reader, Stopped};
 use crate::{
-    client::{Failure, checked, header},
+    client::header,
     event_stream::{EventStream, Item},
+    failure::{Failure, checked},
     message::{Format, Message, quoted},
 };
 
