@@ -60,6 +60,7 @@ pub(crate) struct Committer {
 impl Committer {
     /// Works until the queue is closed and empty.
     pub(crate) fn run(mut self) {
+        let _last = Last(Arc::clone(&self.queue));
         let (mut swept, mut marked, mut synced_at) = (Instant::now(), Instant::now(), Instant::now());
         let mut marked_upto = self.synced;
         let mut more = true;
@@ -243,6 +244,18 @@ impl Committer {
             }
         }
         self.set_mark();
+    }
+}
+
+/// Whatever ends the committer, callers are answered.
+struct Last(Arc<Queue<Op>>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!("the committer has panicked: nothing can be appended until a restart");
+        }
+        self.0.abandon();
     }
 }
 

@@ -103,7 +103,7 @@ pub(crate) struct Group<'a> {
     staged: Map<(Epoch, u64), (u64, u64)>,
     records: Vec<Write>,
     /// One write a key: within a batch they have no order.
-    pub(crate) writes: BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>,
+    writes: BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>,
     last_epoch: u64,
     outcomes: Vec<Outcome>,
 }
@@ -296,7 +296,8 @@ impl<'a> Group<'a> {
         }
         log.bytes += added;
         self.trim(epoch, &mut log, config.retention)?;
-        // Only now, when nothing can fail any more.
+        let stale = self.stale(epoch, &log, &config)?;
+        // From here on nothing can fail: a part of an append must not be staged.
         if let (Some(by), Some(state)) = (append.producer, advanced) {
             self.put(Space::Producers, keys::producer(epoch, &by.id), meta::encode_producer(state));
             self.producers.insert((epoch, by.id), state);
@@ -309,7 +310,7 @@ impl<'a> Group<'a> {
             self.records.push(Write { space: Space::Records, key, value });
         }
         self.clear(epoch, &mut log, stored_tail, records.len() as u64 + CLEARED_MORE);
-        self.plan(epoch, &mut log, &config)?;
+        self.plan(epoch, &mut log, &config, stale);
         let life = self.lives.get_mut(&epoch).expect("the caller has found it");
         (life.log, life.state) = (log, State::Changed);
         Ok((records, done))
@@ -446,18 +447,21 @@ impl<'a> Group<'a> {
         log.cleared = until;
     }
 
+    /// When the oldest record will be too old, if it may be dropped.
+    fn stale(&self, epoch: Epoch, log: &Log, config: &StreamConfig) -> Result<Option<u64>, Unavailable> {
+        if config.retention.age_seconds.is_none() || log.head.tail - log.head.oldest < 2 {
+            return Ok(None);
+        }
+        let (at, _) = self.look(epoch, log.head.oldest)?;
+        Ok(rules::stale_ms(config.retention, at))
+    }
+
     /// Enters the next look into the agenda, unless an earlier one is there.
-    fn plan(&mut self, epoch: Epoch, log: &mut Log, config: &StreamConfig) -> Result<(), Unavailable> {
-        let head = &log.head;
-        let stale = if head.tail - head.oldest > 1 && config.retention.age_seconds.is_some() {
-            rules::stale_ms(config.retention, self.look(epoch, head.oldest)?.0)
-        } else {
-            None
-        };
+    fn plan(&mut self, epoch: Epoch, log: &mut Log, config: &StreamConfig, stale: Option<u64>) {
         let used = log.used_ms.max(self.around.timers.used_ms(epoch));
-        let backlog = (log.cleared < head.oldest).then_some(self.now);
+        let backlog = (log.cleared < log.head.oldest).then_some(self.now);
         let Some(next) = [rules::expires_ms(config, used), stale, backlog].into_iter().flatten().min() else {
-            return Ok(());
+            return;
         };
         let next = next.max(1);
         if log.look_ms == 0 || next < log.look_ms {
@@ -468,7 +472,6 @@ impl<'a> Group<'a> {
             self.put(Space::Agenda, keys::agenda(next, epoch).into(), name);
             log.look_ms = next;
         }
-        Ok(())
     }
 
     /// Does what is due at a stream: expires it, trims it, clears away, and plans the next look.
@@ -479,12 +482,13 @@ impl<'a> Group<'a> {
             log.used_ms = self.now;
         }
         log.used_ms = log.used_ms.max(self.around.timers.used_ms(epoch));
+        let stale = self.stale(epoch, &log, &config)?;
         if log.look_ms > 0 {
             self.remove(Space::Agenda, keys::agenda(log.look_ms, epoch).into());
             log.look_ms = 0;
         }
         self.clear(epoch, &mut log, stored_tail, clear);
-        self.plan(epoch, &mut log, &config)?;
+        self.plan(epoch, &mut log, &config, stale);
         let life = self.lives.get_mut(&epoch).expect("it was found");
         (life.log, life.state) = (log, State::Changed);
         let (life, timers) = (life.clone(), Arc::clone(&self.around.timers));
@@ -502,6 +506,11 @@ impl<'a> Group<'a> {
 
     pub(crate) fn remove(&mut self, space: Space, key: Vec<u8>) {
         self.writes.insert((space, key), None);
+    }
+
+    /// Takes a staged write back.
+    pub(crate) fn leave(&mut self, space: Space, key: Vec<u8>) {
+        self.writes.remove(&(space, key));
     }
 
     fn room(&self) -> Result<(), Unavailable> {

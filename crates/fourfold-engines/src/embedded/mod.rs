@@ -5,7 +5,7 @@
 //!                       └─ sweeps in between          readers ─ fjall, up to the visible tail
 //! ```
 //!
-//! - [`committer`]: the one thread that changes anything; `queue` leads to it, `group` is what it does at one go, `sweep` what it
+//! - `committer`: the one thread that changes anything; `queue` leads to it, `group` is what it does at one go, `sweep` what it
 //!   does in between
 //! - `keys`, `meta`: where everything lies, and how it is written
 //! - `store`: fjall's handles; [`recovery`], `journal`, `mark`: opening, and what is not to be passed over in silence

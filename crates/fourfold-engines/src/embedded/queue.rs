@@ -90,6 +90,13 @@ impl<T> Queue<T> {
         self.changed.notify_one();
     }
 
+    /// Nobody will take any more: what waits is dropped.
+    pub(crate) fn abandon(&self) {
+        let mut waiting = self.waiting();
+        waiting.closed = true;
+        waiting.ops.clear();
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting<T>> {
         self.waiting.lock().expect("no code panics while it holds the queue")
     }

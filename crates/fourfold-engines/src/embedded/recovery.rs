@@ -3,7 +3,7 @@
 //! What is found | what happens
 //! --- | ---
 //! an unfinished last group (power cut) | it is cut off; it was never acknowledged
-//! damage before later groups, or a journal that ends before the [mark](super::mark) | refused, naming the file
+//! damage before later groups, or a journal that ends before the mark (`mark.rs`) | refused, naming the file
 //! the same without `Synced`, where a power cut may do it, past the mark | cut off, kept beside the journal, and told as an error
 //! a damaged table or manifest | refused, naming the place
 //!

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot, UserValue};
+use fjall::{
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot,
+    UserValue,
+};
 use fourfold_stream::Unavailable;
 
 use super::{
@@ -105,7 +108,7 @@ impl Store {
             let busy = self
                 .spaces
                 .iter()
-                .any(|space| space.sealed_memtable_count() >= SEALED_MAX || space.l0_table_count() >= RUNS_MAX);
+                .any(|space| space.sealed_memtable_count() >= SEALED_MAX || space.tree.l0_run_count() >= RUNS_MAX);
             if !busy {
                 return true;
             }
@@ -113,7 +116,7 @@ impl Store {
         }
     }
 
-    /// Writes a group to the operating system. An error: nothing of it is visible, nor will be after [`recovery`](super::recovery).
+    /// Writes a group to the operating system. An error: nothing of it is visible, nor will be once it has been opened again.
     pub(crate) fn write(&self, number: u64, writes: Vec<Write>) -> fjall::Result<()> {
         let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
         let mut sum = Sum::new(number);

@@ -99,8 +99,12 @@ fn looks(group: &mut Group<'_>) -> Result<bool, Unavailable> {
     for (key, name) in due {
         let name = std::str::from_utf8(&name).ok().and_then(|name| StreamName::new(name).ok());
         if let (Some((_, epoch)), Some(name)) = (keys::numbers(&key), name) {
-            group.remove(Space::Agenda, key);
-            group.attend(&name, Epoch(epoch), REMOVALS_MAX as u64)?;
+            group.remove(Space::Agenda, key.clone());
+            if let Err(error) = group.attend(&name, Epoch(epoch), REMOVALS_MAX as u64) {
+                // The others are due all the same.
+                tracing::warn!(stream = %name, %error, "a stream that is due cannot be looked at");
+                group.leave(Space::Agenda, key);
+            }
         }
     }
     Ok(count == LOOKS_MAX)
