@@ -99,7 +99,7 @@ async fn echo(mut socket: Socket) -> io::Result<()> {
                     return Ok(());
                 }
             };
-            socket.write(&socket.encode(&frame)).await?;
+            socket.write(socket.encode(&frame)).await?;
         }
     }
 }
