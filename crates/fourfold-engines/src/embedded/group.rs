@@ -43,8 +43,8 @@ pub(crate) struct Life {
     pub(crate) epoch: Epoch,
     pub(crate) config: Arc<StreamConfig>,
     pub(crate) log: Log,
-    /// Records before this are on the disk since an earlier group.
-    stored_tail: u64,
+    /// Where retention stood after the last durable group, as readers know it.
+    known_oldest: u64,
     state: State,
 }
 
@@ -189,7 +189,7 @@ impl<'a> Group<'a> {
             epoch,
             config: Arc::new(config),
             log: Log { used_ms: self.now, ..Log::default() },
-            stored_tail: 0,
+            known_oldest: 0,
             state: State::Changed,
         };
         self.lives.insert(epoch, life);
@@ -282,7 +282,7 @@ impl<'a> Group<'a> {
         let life = self.lives.get(&epoch).expect("the caller has found it");
         let mut log = life.log.clone();
         let config = Arc::clone(&life.config);
-        let (first, stored_tail) = (log.head.tail, life.stored_tail);
+        let (first, known_oldest) = (log.head.tail, life.known_oldest);
         let done = rules::apply(&mut log.head, &append, advanced);
         log.used_ms = self.now;
         let remember = config.retention != Retention::default();
@@ -309,7 +309,7 @@ impl<'a> Group<'a> {
             let value = Some(meta::encode_record(self.now, &record.data));
             self.records.push(Write { space: Space::Records, key, value });
         }
-        self.clear(epoch, &mut log, stored_tail, records.len() as u64 + CLEARED_MORE);
+        self.clear(epoch, &mut log, known_oldest, records.len() as u64 + CLEARED_MORE);
         self.plan(epoch, &mut log, &config, stale);
         let life = self.lives.get_mut(&epoch).expect("the caller has found it");
         (life.log, life.state) = (log, State::Changed);
@@ -377,8 +377,8 @@ impl<'a> Group<'a> {
         let Named { epoch, config, .. } = Named::decode(&named).ok_or_else(|| damaged("stream"))?;
         let head = read(Space::Heads, &keys::epoch(epoch))?.ok_or_else(|| damaged("head"))?;
         let log = Log::decode(&head).ok_or_else(|| damaged("head"))?;
-        let stored_tail = log.head.tail;
-        Ok(Some(Life { name: name.clone(), epoch, config: Arc::new(config), log, stored_tail, state: State::Stored }))
+        let known_oldest = log.head.oldest;
+        Ok(Some(Life { name: name.clone(), epoch, config: Arc::new(config), log, known_oldest, state: State::Stored }))
     }
 
     fn producer(&self, epoch: Epoch, id: &str) -> Result<Option<ProducerState>, Unavailable> {
@@ -438,9 +438,10 @@ impl<'a> Group<'a> {
     }
 
     /// Removes some of the records that retention has passed from the disk.
-    fn clear(&mut self, epoch: Epoch, log: &mut Log, stored_tail: u64, most: u64) {
-        // A record of this group cannot be removed by it: writes of one batch have no order.
-        let until = log.head.oldest.min(stored_tail).min(log.cleared.saturating_add(most)).max(log.cleared);
+    fn clear(&mut self, epoch: Epoch, log: &mut Log, known_oldest: u64, most: u64) {
+        // Only what readers have been told of: a removal shows before its group is durable. And a record of this group
+        // could not be removed by it, because writes of one batch have no order.
+        let until = known_oldest.min(log.cleared.saturating_add(most)).max(log.cleared);
         for position in log.cleared..until {
             self.remove(Space::Records, keys::record(epoch, position).into());
         }
@@ -477,7 +478,7 @@ impl<'a> Group<'a> {
     /// Does what is due at a stream: expires it, trims it, clears away, and plans the next look.
     pub(crate) fn attend(&mut self, name: &StreamName, epoch: Epoch, clear: u64) -> Result<(), Unavailable> {
         let Some(life) = self.find(name)?.filter(|life| life.epoch == epoch) else { return Ok(()) };
-        let (mut log, config, stored_tail) = (life.log.clone(), Arc::clone(&life.config), life.stored_tail);
+        let (mut log, config, known_oldest) = (life.log.clone(), Arc::clone(&life.config), life.known_oldest);
         if self.followed(&self.lives[&epoch]) {
             log.used_ms = self.now;
         }
@@ -487,7 +488,7 @@ impl<'a> Group<'a> {
             self.remove(Space::Agenda, keys::agenda(log.look_ms, epoch).into());
             log.look_ms = 0;
         }
-        self.clear(epoch, &mut log, stored_tail, clear);
+        self.clear(epoch, &mut log, known_oldest, clear);
         self.plan(epoch, &mut log, &config, stale);
         let life = self.lives.get_mut(&epoch).expect("it was found");
         (life.log, life.state) = (log, State::Changed);
@@ -573,7 +574,7 @@ impl Changes {
                     named.remove();
                 }
             } else {
-                (life.state, life.stored_tail) = (State::Stored, life.log.head.tail);
+                (life.state, life.known_oldest) = (State::Stored, life.log.head.oldest);
                 ledger.lives.insert(epoch, life);
             }
         }

@@ -2,15 +2,19 @@
 
 use std::{sync::Arc, thread};
 
-use fourfold_stream::{Append, Unavailable};
+use fourfold_stream::{Append, ReadError, Retention, Unavailable};
 
-use crate::ground::{Ground, on_every_engine, plain, read};
+use crate::ground::{ALL, Ground, close, keeping, on_every_engine, plain, read, records};
 
 const THREADS: u64 = 4;
 const STREAMS: usize = 5;
 const APPENDS: u64 = 100;
 
-on_every_engine!(appends_of_many_threads_have_one_order_and_none_is_lost, a_flood_is_refused_not_lost);
+on_every_engine!(
+    appends_of_many_threads_have_one_order_and_none_is_lost,
+    a_flood_is_refused_not_lost,
+    a_reader_at_the_old_end_is_told_of_trimming,
+);
 
 async fn appends_of_many_threads_have_one_order_and_none_is_lost(ground: Ground) {
     let mut streams = Vec::new();
@@ -66,4 +70,28 @@ async fn a_flood_is_refused_not_lost(ground: Ground) {
     }
     assert!(next >= 64);
     assert_eq!(stream.tail().position, next);
+}
+
+async fn a_reader_at_the_old_end_is_told_of_trimming(ground: Ground) {
+    let retention = Retention { records: Some(3), ..Retention::default() };
+    let stream = ground.create("a", keeping(retention)).await;
+    let (engine, read_from) = (Arc::clone(&ground.engine), Arc::clone(&stream));
+    let reader = tokio::spawn(async move {
+        while !read_from.tail().closed {
+            let from = read_from.oldest();
+            match engine.read(&read_from, from, ALL).await {
+                Ok(batch) => assert!(batch.records.first().is_none_or(|first| first.position == from)),
+                Err(error) => assert!(matches!(error, ReadError::Trimmed { oldest } if oldest > from), "{error}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    for _ in 0..300 {
+        let two = [records(["x"]), records(["y", "z"])].map(|append| ground.engine.append(&stream, append));
+        for appended in two {
+            appended.await.unwrap();
+        }
+    }
+    ground.engine.append(&stream, close()).await.unwrap();
+    reader.await.unwrap();
 }
