@@ -15,7 +15,8 @@ use fourfold_stream::{Append, AppendError, Appended, Create, CreateError, Create
 use super::{
     Durability,
     disk::Disk,
-    group::{Answer, Around, Group, Judged, Ledger, Room},
+    group::{Answer, Group, Judged, Room},
+    ledger::{Around, Ledger},
     mark::Mark,
     queue::Queue,
     recovery,

@@ -2,81 +2,28 @@
 //!
 //! Nothing is answered before the batch is durable, not even a refusal: it may rest on an append of the same group.
 
-use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use fourfold_protocol::{Epoch, Record, StreamName};
 use fourfold_stream::{
     Admission, Append, AppendError, Appended, Create, CreateError, Created, OpenError, ProducerState, Retention,
-    Stream, StreamConfig, Streams, Tail, Unavailable, admission::admit,
+    Stream, Tail, Unavailable, admission::admit,
 };
 
 use super::{
     keys::{self, Space},
+    ledger::{Around, Changes, Ledger, Life, Map, Outcome, State},
     meta::{self, Log, Named},
     store::{Store, Write, damaged, unavailable},
-    timers::Timers,
 };
-use crate::rules::{self, Kept};
-
-/// Streams whose heads the committer has in memory, so that an append to a busy stream reads nothing.
-pub(crate) const LIVES_MAX: usize = 16_384;
+use crate::rules;
 
 /// An append clears away as many old records as it adds, and so many more, until none are left to clear.
 pub(crate) const CLEARED_MORE: u64 = 64;
 
-/// What becomes of an operation when its group is durable, or is not.
-type Outcome = Box<dyn FnOnce(Result<(), &Unavailable>) + Send>;
-
 /// Answers an operation.
 pub(crate) type Answer<T> = tokio::sync::oneshot::Sender<T>;
-
-type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
-
-/// One life of a stream.
-#[derive(Clone, Debug)]
-pub(crate) struct Life {
-    pub(crate) name: StreamName,
-    pub(crate) epoch: Epoch,
-    pub(crate) config: Arc<StreamConfig>,
-    pub(crate) log: Log,
-    /// Where retention stood after the last durable group, as readers know it.
-    known_oldest: u64,
-    state: State,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Stored,
-    Changed,
-    Ended,
-}
-
-/// What the committer remembers from group to group.
-#[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    lives: Map<Epoch, Life>,
-    names: Map<StreamName, Epoch>,
-    last_epoch: u64,
-}
-
-impl Ledger {
-    /// Nothing in memory; epochs go on after this one.
-    pub(crate) fn starting(last_epoch: u64) -> Self {
-        Self { last_epoch, ..Self::default() }
-    }
-}
-
-/// What all groups share.
-#[derive(Clone, Debug)]
-pub(crate) struct Around {
-    pub(crate) streams: Streams,
-    pub(crate) timers: Arc<Timers>,
-    pub(crate) defaults: Retention,
-}
 
 /// What can be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,21 +38,21 @@ pub(crate) enum Room {
 
 /// The operations of one group.
 pub(crate) struct Group<'a> {
-    ledger: &'a mut Ledger,
+    pub(super) ledger: &'a mut Ledger,
     pub(crate) around: &'a Around,
     pub(crate) store: &'a Store,
-    room: Room,
+    pub(super) room: Room,
     pub(crate) now: u64,
-    lives: Map<Epoch, Life>,
-    names: Map<StreamName, Option<Epoch>>,
-    producers: Map<(Epoch, String), ProducerState>,
+    pub(super) lives: Map<Epoch, Life>,
+    pub(super) names: Map<StreamName, Option<Epoch>>,
+    pub(super) producers: Map<(Epoch, String), ProducerState>,
     /// The time and length of staged records, where retention may ask.
-    staged: Map<(Epoch, u64), (u64, u64)>,
-    records: Vec<Write>,
+    pub(super) staged: Map<(Epoch, u64), (u64, u64)>,
+    pub(super) records: Vec<Write>,
     /// One write a key: within a batch they have no order.
-    writes: BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>,
-    last_epoch: u64,
-    outcomes: Vec<Outcome>,
+    pub(super) writes: BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>,
+    pub(super) last_epoch: u64,
+    pub(super) outcomes: Vec<Outcome>,
 }
 
 /// A judged group.
@@ -114,20 +61,9 @@ pub(crate) struct Judged {
     pub(crate) changes: Changes,
 }
 
-/// What a written group changes in memory.
-pub(crate) struct Changes {
-    lives: Map<Epoch, Life>,
-    names: Map<StreamName, Option<Epoch>>,
-    last_epoch: u64,
-    outcomes: Vec<Outcome>,
-}
-
 impl<'a> Group<'a> {
     pub(crate) fn new(ledger: &'a mut Ledger, around: &'a Around, store: &'a Store, room: Room) -> Self {
-        if ledger.lives.len() > LIVES_MAX || ledger.names.len() > LIVES_MAX {
-            ledger.lives.clear();
-            ledger.names.clear();
-        }
+        ledger.bound();
         let last_epoch = ledger.last_epoch;
         Self {
             ledger,
@@ -317,7 +253,7 @@ impl<'a> Group<'a> {
     }
 
     /// The stream if it lives, trimmed by age as of now. One that has expired is ended.
-    pub(crate) fn find(&mut self, name: &StreamName) -> Result<Option<&Life>, Unavailable> {
+    pub(super) fn find(&mut self, name: &StreamName) -> Result<Option<&Life>, Unavailable> {
         let Some(epoch) = self.epoch(name)? else { return Ok(None) };
         let life = &self.lives[&epoch];
         if self.expired(life) {
@@ -389,118 +325,6 @@ impl<'a> Group<'a> {
         stored.map(|value| meta::decode_producer(&value).ok_or_else(|| damaged("producer"))).transpose()
     }
 
-    fn expired(&self, life: &Life) -> bool {
-        let used = life.log.used_ms.max(self.around.timers.used_ms(life.epoch));
-        let absolute = life.config.expires_at_ms.is_some_and(|at| at <= self.now);
-        absolute || (rules::expires_ms(&life.config, used).is_some_and(|at| at <= self.now) && !self.followed(life))
-    }
-
-    pub(crate) fn followed(&self, life: &Life) -> bool {
-        self.around.streams.get(&life.name).is_some_and(|stream| stream.epoch() == life.epoch && stream.cursors() > 0)
-    }
-
-    /// Stages the end of a life; its records go later, bit by bit.
-    fn end(&mut self, epoch: Epoch) {
-        let life = self.lives.get_mut(&epoch).expect("the caller has found it");
-        life.state = State::Ended;
-        let (name, look) = (life.name.clone(), life.log.look_ms);
-        self.names.insert(name.clone(), None);
-        self.remove(Space::Names, name.as_str().into());
-        self.put(Space::Doomed, keys::epoch(epoch).into(), Vec::new());
-        if look > 0 {
-            self.remove(Space::Agenda, keys::agenda(look, epoch).into());
-        }
-        let around = self.around.clone();
-        self.outcomes.push(Box::new(move |durable| {
-            if durable.is_ok() {
-                around.timers.forget(epoch);
-                around.streams.cool(&name, epoch);
-            }
-        }));
-    }
-
-    fn trim(&self, epoch: Epoch, log: &mut Log, retention: Retention) -> Result<(), Unavailable> {
-        let mut kept = Kept { oldest: log.head.oldest, tail: log.head.tail, bytes: log.bytes };
-        rules::trim(&mut kept, retention, self.now, |position| self.look(epoch, position))?;
-        (log.head.oldest, log.bytes) = (kept.oldest, kept.bytes);
-        Ok(())
-    }
-
-    /// When a record was appended, and its length.
-    fn look(&self, epoch: Epoch, position: u64) -> Result<(u64, u64), Unavailable> {
-        if let Some(staged) = self.staged.get(&(epoch, position)) {
-            return Ok(*staged);
-        }
-        let stored = self.store.get(Space::Records, &keys::record(epoch, position)).map_err(|e| unavailable(&e))?;
-        let stored = stored.ok_or_else(|| damaged("record"))?;
-        let (at, data) = meta::decode_record(&stored).ok_or_else(|| damaged("record"))?;
-        Ok((at, data.len() as u64))
-    }
-
-    /// Removes some of the records that retention has passed from the disk.
-    fn clear(&mut self, epoch: Epoch, log: &mut Log, known_oldest: u64, most: u64) {
-        // Only what readers have been told of: a removal shows before its group is durable. And a record of this group
-        // could not be removed by it, because writes of one batch have no order.
-        let until = known_oldest.min(log.cleared.saturating_add(most)).max(log.cleared);
-        for position in log.cleared..until {
-            self.remove(Space::Records, keys::record(epoch, position).into());
-        }
-        log.cleared = until;
-    }
-
-    /// When the oldest record will be too old, if it may be dropped.
-    fn stale(&self, epoch: Epoch, log: &Log, config: &StreamConfig) -> Result<Option<u64>, Unavailable> {
-        if config.retention.age_seconds.is_none() || log.head.tail - log.head.oldest < 2 {
-            return Ok(None);
-        }
-        let (at, _) = self.look(epoch, log.head.oldest)?;
-        Ok(rules::stale_ms(config.retention, at))
-    }
-
-    /// Enters the next look into the agenda, unless an earlier one is there.
-    fn plan(&mut self, epoch: Epoch, log: &mut Log, config: &StreamConfig, stale: Option<u64>) {
-        let used = log.used_ms.max(self.around.timers.used_ms(epoch));
-        let backlog = (log.cleared < log.head.oldest).then_some(self.now);
-        let Some(next) = [rules::expires_ms(config, used), stale, backlog].into_iter().flatten().min() else {
-            return;
-        };
-        let next = next.max(1);
-        if log.look_ms == 0 || next < log.look_ms {
-            if log.look_ms > 0 {
-                self.remove(Space::Agenda, keys::agenda(log.look_ms, epoch).into());
-            }
-            let name = self.lives[&epoch].name.as_str().into();
-            self.put(Space::Agenda, keys::agenda(next, epoch).into(), name);
-            log.look_ms = next;
-        }
-    }
-
-    /// Does what is due at a stream: expires it, trims it, clears away, and plans the next look.
-    pub(crate) fn attend(&mut self, name: &StreamName, epoch: Epoch, clear: u64) -> Result<(), Unavailable> {
-        let Some(life) = self.find(name)?.filter(|life| life.epoch == epoch) else { return Ok(()) };
-        let (mut log, config, known_oldest) = (life.log.clone(), Arc::clone(&life.config), life.known_oldest);
-        if self.followed(&self.lives[&epoch]) {
-            log.used_ms = self.now;
-        }
-        log.used_ms = log.used_ms.max(self.around.timers.used_ms(epoch));
-        let stale = self.stale(epoch, &log, &config)?;
-        if log.look_ms > 0 {
-            self.remove(Space::Agenda, keys::agenda(log.look_ms, epoch).into());
-            log.look_ms = 0;
-        }
-        self.clear(epoch, &mut log, known_oldest, clear);
-        self.plan(epoch, &mut log, &config, stale);
-        let life = self.lives.get_mut(&epoch).expect("it was found");
-        (life.log, life.state) = (log, State::Changed);
-        let (life, timers) = (life.clone(), Arc::clone(&self.around.timers));
-        self.outcomes.push(Box::new(move |durable| {
-            if durable.is_ok() {
-                life.tell(&timers);
-            }
-        }));
-        Ok(())
-    }
-
     pub(crate) fn put(&mut self, space: Space, key: Vec<u8>, value: Vec<u8>) {
         self.writes.insert((space, key), Some(value));
     }
@@ -522,7 +346,7 @@ impl<'a> Group<'a> {
         }
     }
 
-    fn frozen(&self) -> Result<(), Unavailable> {
+    pub(super) fn frozen(&self) -> Result<(), Unavailable> {
         match &self.room {
             Room::Frozen(why) => Err(why.clone()),
             _ => Ok(()),
@@ -558,54 +382,6 @@ impl<'a> Group<'a> {
         writes.extend(self.writes.into_iter().map(|((space, key), value)| Write { space, key, value }));
         let changes = Changes { lives, names: self.names, last_epoch: self.last_epoch, outcomes: self.outcomes };
         Judged { writes, changes }
-    }
-}
-
-impl Changes {
-    /// The group is durable: remembers it and tells everybody, in order.
-    pub(crate) fn done(self, ledger: &mut Ledger) {
-        ledger.last_epoch = self.last_epoch;
-        for (epoch, mut life) in self.lives {
-            if life.state == State::Ended {
-                ledger.lives.remove(&epoch);
-                if let Entry::Occupied(named) = ledger.names.entry(life.name)
-                    && *named.get() == epoch
-                {
-                    named.remove();
-                }
-            } else {
-                (life.state, life.known_oldest) = (State::Stored, life.log.head.oldest);
-                ledger.lives.insert(epoch, life);
-            }
-        }
-        for (name, epoch) in self.names {
-            if let Some(epoch) = epoch {
-                ledger.names.insert(name, epoch);
-            }
-        }
-        for outcome in self.outcomes {
-            outcome(Ok(()));
-        }
-    }
-
-    /// Nothing of the group was written.
-    pub(crate) fn failed(self, why: &Unavailable) {
-        for outcome in self.outcomes {
-            outcome(Err(why));
-        }
-    }
-}
-
-impl Life {
-    fn heat(&self, around: &Around) -> Arc<Stream> {
-        let head = &self.log.head;
-        self.tell(&around.timers);
-        let tail = Tail { closed: head.closed, ..Tail::open(head.tail) };
-        around.streams.heat(&self.name, self.epoch, &self.config, head.oldest, tail)
-    }
-
-    fn tell(&self, timers: &Timers) {
-        timers.set(self.epoch, &self.name, &self.config, self.log.used_ms, self.log.look_ms);
     }
 }
 

@@ -5,17 +5,18 @@
 //!                       └─ sweeps in between          readers ─ fjall, up to the visible tail
 //! ```
 //!
-//! - `committer`: the one thread that changes anything; `queue` leads to it, `group` is what it does at one go, `sweep` what it
-//!   does in between
+//! - `committer`: the one thread that changes anything; `queue` leads to it, `group` is what it does at one go, `ledger` what it
+//!   remembers, `sweep` what it does in between
 //! - `keys`, `meta`: where everything lies, and how it is written
 //! - `store`: fjall's handles; [`recovery`], `journal`, `mark`: opening, and what is not to be passed over in silence
-//! - `timers`: clocks of hot streams; `disk`: free space
+//! - `upkeep`: expiry and retention within a group; `timers`: clocks of hot streams; `disk`: free space
 
 mod committer;
 mod disk;
 mod group;
 mod journal;
 mod keys;
+mod ledger;
 mod mark;
 #[cfg(test)]
 mod mending;
@@ -26,6 +27,7 @@ pub mod recovery;
 mod store;
 mod sweep;
 mod timers;
+mod upkeep;
 
 use std::{
     fmt,
@@ -47,8 +49,8 @@ pub use self::queue::{GROUP_BYTES_MAX, GROUP_OPS_MAX, QUEUE_BYTES_MAX, QUEUE_OPS
 pub use self::recovery::OpenFailure;
 use self::{
     committer::{Committer, Op},
-    group::{Around, Ledger},
     keys::Space,
+    ledger::{Around, Ledger},
     queue::Queue,
     reading::Readers,
     store::Shelf,
