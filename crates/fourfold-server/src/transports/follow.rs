@@ -124,10 +124,11 @@ impl<M: Manner> Follow<M> {
             }
             let socket = &self.socket;
             let woken = poll_fn(|cx| {
-                if moved.as_mut().poll(cx).is_ready() {
-                    Poll::Ready(Woken::Moved)
-                } else if timer.as_mut().poll(cx).is_ready() {
+                // The timer first: a stream that never rests must not put off the end.
+                if timer.as_mut().poll(cx).is_ready() {
                     Poll::Ready(Woken::Timer)
+                } else if moved.as_mut().poll(cx).is_ready() {
+                    Poll::Ready(Woken::Moved)
                 } else {
                     watch.poll_gone(socket, cx).map(|()| Woken::Gone)
                 }

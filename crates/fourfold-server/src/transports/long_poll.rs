@@ -106,10 +106,11 @@ impl LongPoll {
                 break;
             }
             let woken = poll_fn(|cx| {
-                if moved.as_mut().poll(cx).is_ready() {
-                    Poll::Ready(Woken::Moved)
-                } else if deadline.as_mut().poll(cx).is_ready() {
+                // The deadline first: a stream that never rests must not put off the end.
+                if deadline.as_mut().poll(cx).is_ready() {
                     Poll::Ready(Woken::Deadline)
+                } else if moved.as_mut().poll(cx).is_ready() {
+                    Poll::Ready(Woken::Moved)
                 } else {
                     watch.poll_gone(socket, cx).map(|()| Woken::Gone)
                 }

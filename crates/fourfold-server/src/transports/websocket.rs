@@ -127,9 +127,7 @@ impl Session {
                 return Box::pin(self.say_draining()).await;
             }
             let woken = poll_fn(|cx| {
-                if moved.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Woken::Moved);
-                }
+                // The stream last: it was drained a moment ago, and one that never rests must not keep the client from a word.
                 let waiting = match &mut self.appends {
                     Some(appends) => {
                         if let Poll::Ready(answers) = appends.poll(cx) {
@@ -145,7 +143,10 @@ impl Session {
                 {
                     return Poll::Ready(Woken::Events(events));
                 }
-                ping.as_mut().poll(cx).map(|()| Woken::Ping)
+                if ping.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Woken::Ping);
+                }
+                moved.as_mut().poll(cx).map(|()| Woken::Moved)
             })
             .await;
             match woken {
