@@ -1,9 +1,12 @@
 //! Where streams are kept. Every engine passes the one contract suite in `tests/it`.
 //!
+//! - [`embedded`]: on the disk, over fjall
 //! - [`memory`]: nothing survives the process; for tests, demos and data that may go
 //! - `rules`: what both decide alike: conflicts, expiry, retention
 
+pub mod embedded;
 pub mod memory;
 mod rules;
 
+pub use embedded::{Durability, EmbeddedEngine, EmbeddedOptions, OpenFailure};
 pub use memory::MemoryEngine;

@@ -187,8 +187,7 @@ impl Shared {
         };
         let (records, done) = log.push(append, advanced, now);
         stream.advance(records, log.head.tail, log.head.closed, log.head.oldest);
-        // Only a younger record or a later use was added: an entry that is there is early enough.
-        if log.look_ms.is_none() && log.next_look().is_some() {
+        if log.next_look().is_some_and(|next| log.look_ms.is_none_or(|planned| next < planned)) {
             let name = stream.name().as_str();
             let mut log = state.logs.remove(name).expect("it was there a moment ago");
             state.plan(&mut log);
@@ -279,6 +278,9 @@ impl Shared {
 impl State {
     /// Enters the time of the next look, if the stream needs one.
     fn plan(&mut self, log: &mut Log) {
+        if let Some(look) = log.look_ms {
+            self.agenda.remove(&(look, log.epoch));
+        }
         log.look_ms = log.next_look();
         if let Some(look) = log.look_ms {
             self.agenda.insert((look, log.epoch), log.name.as_str().to_owned());

@@ -116,11 +116,15 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
     // Whatever ended it, a live read that was asked for is in the slot, and else the connection is over.
     let live = taken.lock().expect("nobody panics while it holds the slot").take();
     match live {
-        Some(live) => (*live).spawn(socket, parts.read_buf, context, seat),
+        Some(live) => {
+            // Copied, because even an empty rest would keep hyper's whole read buffer alive.
+            let unread = Bytes::copy_from_slice(&parts.read_buf);
+            (*live).spawn(socket, unread, context, seat);
+        }
         None => {
             if is_garbage {
                 // hyper says nothing to HTTP/2.
-                let _ = line::write_all(&socket, &answer::last_words(&not_http())).await;
+                let _ = line::write_all(&socket, answer::last_words(&not_http())).await;
             }
             line::close(socket).await;
         }

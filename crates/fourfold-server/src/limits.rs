@@ -53,7 +53,7 @@ pub const STALL_WAIT_MAX: Duration = Duration::from_secs(120);
 pub const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 /// What a reader of an event stream may send behind its request, in bytes: nothing is expected.
-pub const STRAY_BYTES_MAX: usize = 16 * 1024;
+pub const STRAY_BYTES_MAX: u16 = 16 * 1024;
 
 /// A client's WebSocket message, in bytes, after inflation, unless configured otherwise: as a request body.
 pub const MESSAGE_BYTES_MAX_DEFAULT: usize = BODY_BYTES_MAX_DEFAULT;
@@ -84,3 +84,31 @@ pub const TTL_SECONDS_MAX: u64 = 100 * 365 * 24 * 3600;
 
 /// Accepted sockets waiting for their shard.
 pub const HANDOVER_MAX: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    /// A row for each constant above, from its own words.
+    fn table() -> String {
+        let mut rows = String::from("| limit | is | why |\n|---|---|---|\n");
+        let mut words = Vec::new();
+        for line in include_str!("limits.rs").lines() {
+            if let Some(text) = line.strip_prefix("/// ") {
+                words.push(text.trim());
+            } else if let Some((name, value)) = line.strip_prefix("pub const ").and_then(|c| c.split_once(": ")) {
+                let (_, value) = value.split_once(" = ").expect("a constant has a value");
+                let value = value.trim_end_matches(';').replace("Duration::from_secs(", "").replace(')', " s");
+                rows += &format!("| `{name}` | {value} | {} |\n", words.join(" "));
+                words.clear();
+            }
+        }
+        rows
+    }
+
+    #[test]
+    fn the_limits_table_is_true() {
+        let page = include_str!("../../../docs/protocol.md");
+        let (_, rest) = page.split_once("`the_limits_table_is_true` -->\n").expect("the page has the mark");
+        let (found, _) = rest.split_once("<!-- /limits -->").expect("the page has the end mark");
+        assert_eq!(found, table(), "docs/protocol.md: replace the table of limits by\n{}", table());
+    }
+}

@@ -2,66 +2,92 @@
 //!
 //! Nothing is buffered here. A write that does not fit waits, and the cursor with it.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use tokio::{io::Interest, net::TcpStream, time::timeout};
+use bytes::{Buf, Bytes};
+use tokio::{io::ReadBuf, net::TcpStream, time::timeout};
 
 use crate::limits::{LINGERING_CLOSE_BYTES_MAX, LINGERING_CLOSE_MAX, STALL_WAIT_MAX, STRAY_BYTES_MAX};
+
+/// Writes what fits now, and returns what does not.
+pub(crate) fn write_now(socket: &TcpStream, mut bytes: Bytes) -> io::Result<Bytes> {
+    while !bytes.is_empty() {
+        match socket.try_write(&bytes) {
+            Ok(written) => bytes.advance(written),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(bytes)
+}
 
 /// Writes all of it. Errors: the client is gone, or took no byte for [`STALL_WAIT_MAX`].
 ///
 /// Not cancel-safe: dropped midway, some bytes may have been written.
-pub(crate) async fn write_all(socket: &TcpStream, bytes: &[u8]) -> io::Result<()> {
-    let written = try_write(socket, bytes)?;
-    if written == bytes.len() {
+pub(crate) async fn write_all(socket: &TcpStream, bytes: impl Into<Bytes>) -> io::Result<()> {
+    let rest = write_now(socket, bytes.into())?;
+    if rest.is_empty() {
         return Ok(());
     }
     // Boxed, so that an idle task does not carry the state of a stalled one.
-    Box::pin(write_rest(socket, &bytes[written..])).await
+    Box::pin(write_rest(socket, rest)).await
 }
 
-async fn write_rest(socket: &TcpStream, mut rest: &[u8]) -> io::Result<()> {
+async fn write_rest(socket: &TcpStream, mut rest: Bytes) -> io::Result<()> {
     while !rest.is_empty() {
         timeout(STALL_WAIT_MAX, socket.writable()).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        rest = &rest[try_write(socket, rest)?..];
+        rest = write_now(socket, rest)?;
     }
     Ok(())
 }
 
-/// Writes what fits now.
-fn try_write(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    match socket.try_write(bytes) {
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        result => result,
-    }
+/// Whether the client still listens, without a future that an idle task would have to carry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Watch {
+    /// Nothing is expected from it: what it sends is dropped, so many bytes until now.
+    Stray(u16),
+    /// What it sends is its next request and stays unread.
+    NextRequest,
+    /// It has sent its next request already; whether it goes is seen at the next write.
+    Sent,
 }
 
-/// Completes when the client has closed its side, broken the connection, or sends more than it should. What it sends is dropped.
-///
-/// Cancel-safe.
-pub(crate) async fn gone(socket: &TcpStream, stray: &mut usize) {
-    let mut sink = [0; 256];
-    while socket.readable().await.is_ok() {
-        match socket.try_read(&mut sink) {
-            Ok(0) => return,
-            Ok(bytes) => {
-                *stray += bytes;
-                if *stray > STRAY_BYTES_MAX {
-                    return;
+impl Watch {
+    /// Ready when the client has closed its side, broken the connection, or sent more than it should.
+    pub(crate) fn poll_gone(&mut self, socket: &TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Sent => Poll::Pending,
+            Self::NextRequest => {
+                let mut first = [0; 1];
+                match ready!(socket.poll_peek(cx, &mut ReadBuf::new(&mut first))) {
+                    Ok(0) | Err(_) => Poll::Ready(()),
+                    Ok(_) => {
+                        *self = Self::Sent;
+                        Poll::Pending
+                    }
                 }
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
+            Self::Stray(stray) => loop {
+                if ready!(socket.poll_read_ready(cx)).is_err() {
+                    return Poll::Ready(());
+                }
+                match socket.try_read(&mut [0; 512]) {
+                    Ok(0) => return Poll::Ready(()),
+                    Ok(bytes) => {
+                        *stray = stray.saturating_add(u16::try_from(bytes).unwrap_or(u16::MAX));
+                        if *stray > STRAY_BYTES_MAX {
+                            return Poll::Ready(());
+                        }
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => return Poll::Ready(()),
+                }
+            },
         }
-    }
-}
-
-/// As [`gone`], but what the client sends stays unread: it is its next request. Then only an error completes it.
-pub(crate) async fn gone_unread(socket: &TcpStream) {
-    let mut first = [0; 1];
-    match socket.peek(&mut first).await {
-        Ok(0) | Err(_) => {}
-        Ok(_) => drop(socket.ready(Interest::ERROR).await),
     }
 }
 

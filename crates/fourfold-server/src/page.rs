@@ -18,4 +18,59 @@ pub(crate) fn get(path: &str) -> Option<Answer> {
     Some(answer::full(parts, *text))
 }
 
-const FILES: &[(&str, &str, &str)] = &[];
+macro_rules! file {
+    ($name:literal) => {
+        (concat!("/page/", $name), content_type($name), include_str!(concat!("page/", $name)))
+    };
+}
+
+/// Path, content type, text. One line a file of the folder `page`; a test finds a forgotten one.
+const FILES: &[(&str, &str, &str)] = &[
+    ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
+    file!("catalog.js"),
+    file!("chart.js"),
+    file!("code.js"),
+    file!("code_card.js"),
+    file!("continuity.js"),
+    file!("copy.js"),
+    file!("favicon.svg"),
+    file!("format.js"),
+    file!("forms.js"),
+    file!("latency.js"),
+    file!("long_poll.js"),
+    file!("page.css"),
+    file!("page.js"),
+    file!("panel.js"),
+    file!("pause.js"),
+    file!("problem.js"),
+    file!("series.js"),
+    file!("short_poll.js"),
+    file!("slots.js"),
+    file!("sse.js"),
+    file!("stream.js"),
+    file!("subscription.js"),
+    file!("transport.js"),
+    file!("websocket.js"),
+];
+
+const fn content_type(name: &str) -> &'static str {
+    match name.as_bytes() {
+        [.., b'.', b'j', b's'] => "text/javascript; charset=utf-8",
+        [.., b'.', b'c', b's', b's'] => "text/css; charset=utf-8",
+        [.., b'.', b's', b'v', b'g'] => "image/svg+xml",
+        _ => panic!("a file of the page has no content type yet"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_file_of_the_page_is_served() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/page");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let path = if name == "index.html" { "/".to_owned() } else { format!("/page/{name}") };
+            assert!(super::get(&path).is_some(), "{name} is not served: add it to FILES");
+        }
+    }
+}

@@ -26,9 +26,7 @@ mod tests {
         let ms = parse("2026-11-22T15:00:00.250+01:00").unwrap();
         assert_eq!(format(ms), "2026-11-22T14:00:00.25Z");
         assert_eq!(parse(&format(ms)), Some(ms));
-        for bad in
-            ["", "tomorrow", "2026-11-22", "2026-11-22 15:00:00Z", "2026-13-01T00:00:00Z", "1969-12-31T00:00:00Z"]
-        {
+        for bad in ["", "tomorrow", "2026-11-22", "2026-13-01T00:00:00Z", "1969-12-31T00:00:00Z"] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }

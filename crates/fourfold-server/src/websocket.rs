@@ -3,7 +3,12 @@
 //! Between messages a connection costs the socket and 16 bytes: it is read into one buffer a thread, inflated by one inflater
 //! a thread, and what is written was built before, for all who read it.
 
-use std::{cell::RefCell, io};
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use fourfold_protocol::{
@@ -13,9 +18,9 @@ use fourfold_protocol::{
     },
 };
 use http::{Method, Request, Version, header};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::net::TcpStream;
 
-use crate::{limits::STALL_WAIT_MAX, line};
+use crate::line;
 
 /// What is read at once. One a thread.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -72,7 +77,8 @@ pub struct Socket {
     tcp: TcpStream,
     reader: Reader,
     agreed: Option<Agreed>,
-    unread: Bytes,
+    /// What came behind the handshake, until it is looked at.
+    unread: Option<Box<[u8]>>,
     limits: Limits,
 }
 
@@ -80,25 +86,25 @@ impl Socket {
     /// `unread` is what came behind the handshake.
     #[must_use]
     pub fn new(tcp: TcpStream, unread: Bytes, agreed: Option<Agreed>, message_bytes_max: usize) -> Self {
+        let unread = (!unread.is_empty()).then(|| unread[..].into());
         Self { tcp, reader: Reader::new(agreed), agreed, unread, limits: Limits { message_bytes_max } }
     }
 
     /// Waits until the client sends something, and returns the events that it completes, in order; none if a message is
     /// still partial. After an error nothing more comes.
     ///
-    /// Cancel-safe. Errors: the client is gone, or in the middle of a message for [`STALL_WAIT_MAX`] without a byte.
+    /// Cancel-safe. Errors: the client is gone.
     pub async fn events(&mut self) -> io::Result<Vec<Result<Event, Broken>>> {
-        if !self.unread.is_empty() {
-            let unread = std::mem::take(&mut self.unread);
-            return Ok(self.feed(&unread));
+        poll_fn(|cx| self.poll_events(cx)).await
+    }
+
+    /// As [`events`](Self::events), for those who wait for other things too.
+    pub fn poll_events(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<Result<Event, Broken>>>> {
+        if let Some(unread) = self.unread.take() {
+            return Poll::Ready(Ok(self.feed(&unread)));
         }
         loop {
-            if self.reader.is_partial() {
-                // Boxed, so that an idle connection does not carry the timer of one in mid-message.
-                Box::pin(timeout(STALL_WAIT_MAX, self.tcp.readable())).await.map_err(|_| io::ErrorKind::TimedOut)??;
-            } else {
-                self.tcp.readable().await?;
-            }
+            ready!(self.tcp.poll_read_ready(cx))?;
             let events = SCRATCH.with_borrow_mut(|scratch| match self.tcp.try_read(scratch) {
                 Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(bytes) => Ok(Some(self.feed(&scratch[..bytes]))),
@@ -106,21 +112,26 @@ impl Socket {
                 Err(e) => Err(e),
             })?;
             if let Some(events) = events {
-                return Ok(events);
+                return Poll::Ready(Ok(events));
             }
         }
     }
 
-    /// Writes a frame that was built before. Errors: the client is gone, or takes nothing for [`STALL_WAIT_MAX`].
-    pub async fn write(&self, frame: &[u8]) -> io::Result<()> {
+    /// Writes as much of a frame as fits now, and returns what does not.
+    pub(crate) fn write_now(&self, frame: Bytes) -> io::Result<Bytes> {
+        line::write_now(&self.tcp, frame)
+    }
+
+    /// Writes a frame that was built before. Errors: the client is gone, or takes nothing for [`STALL_WAIT_MAX`](crate::limits::STALL_WAIT_MAX).
+    pub async fn write(&self, frame: impl Into<Bytes>) -> io::Result<()> {
         line::write_all(&self.tcp, frame).await
     }
 
     /// Answers what the protocol itself answers: pings, and the client's close. True after the latter: nothing follows.
     pub async fn answer(&self, event: &Event) -> io::Result<bool> {
         match event {
-            Event::Ping(payload) => self.write(&websocket::pong(payload)).await.map(|()| false),
-            Event::Close(close) => self.write(&websocket::close_reply(close.as_ref())).await.map(|()| true),
+            Event::Ping(payload) => self.write(websocket::pong(payload)).await.map(|()| false),
+            Event::Close(close) => self.write(websocket::close_reply(close.as_ref())).await.map(|()| true),
             _ => Ok(false),
         }
     }
@@ -133,7 +144,7 @@ impl Socket {
 
     /// Says why, and ends the connection.
     pub async fn close(self, code: CloseCode) {
-        if self.write(&websocket::close(code)).await.is_ok() {
+        if self.write(websocket::close(code)).await.is_ok() {
             self.hang_up().await;
         }
     }

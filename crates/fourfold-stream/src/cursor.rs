@@ -152,8 +152,7 @@ impl Cursor {
 
     /// What is new, encoded in `dialect`; never waits. Moves the cursor past it.
     pub fn next(&mut self, dialect: &dyn Dialect, limit: Limit) -> Next {
-        let stream = Arc::clone(&self.stream);
-        let tail = stream.tail();
+        let tail = self.stream.tail();
         if tail.deleted {
             return Next::Ended(Ended::Deleted);
         }
@@ -166,31 +165,40 @@ impl Cursor {
         let interval = self.interval();
         let key = Key { dialect: dialect.number(), from: self.at, interval };
         let shared = limit == PORTION && self.gap.is_none();
-        if shared && let Some(frame) = stream.frames().get(key).cloned() {
-            return self.take(frame);
+        if shared {
+            let frame = self.stream.frames(self.shard).get(key).cloned();
+            if let Some(frame) = frame {
+                return self.take(frame);
+            }
         }
-        let oldest = stream.oldest();
+        let oldest = self.stream.oldest();
         if self.at < oldest {
-            self.gap.get_or_insert_with(|| Box::new(stream.offset(self.at)));
+            self.gap.get_or_insert_with(|| Box::new(self.stream.offset(self.at)));
             self.at = oldest;
             return self.next(dialect, limit);
         }
-        let Some(records) = stream.recent(self.at, limit) else { return Next::Behind };
+        let Some(records) = self.stream.recent(self.at, limit) else { return Next::Behind };
         let frame = self.encode(dialect, &records, interval);
-        // A portion that stops short of the tail serves only cursors that are as far behind; the tail may also have moved.
-        if shared && frame.up_to_date {
-            let mut frames = stream.frames();
-            let tail_now = stream.tail();
-            if tail_now.position == frame.next && tail_now.closed == frame.closed && frames.get(key).is_none() {
-                let budget = stream.budget();
-                let (grown, shrunk) = frames.keep(key, frame.clone());
-                budget.give_back(shrunk);
-                if !budget.take(grown) {
-                    budget.give_back(frames.clear());
-                }
-            }
+        if shared {
+            self.share(key, &frame);
         }
         self.take(frame)
+    }
+
+    /// Keeps a frame for the cursors of this shard that stand here too. One that stops short of the tail is not worth it, and the tail may
+    /// have moved on meanwhile.
+    fn share(&self, key: Key, frame: &Frame) {
+        let mut frames = self.stream.frames(self.shard);
+        let tail = self.stream.tail();
+        if tail.position != frame.next || tail.closed != frame.closed || frames.get(key).is_some() {
+            return;
+        }
+        let budget = self.stream.budget();
+        let (grown, shrunk) = frames.keep(key, frame.clone());
+        budget.give_back(shrunk);
+        if !budget.take(grown) {
+            budget.give_back(frames.clear());
+        }
     }
 
     /// What the engine has from here on, encoded in `dialect`. Moves the cursor past it; cancel-safe: the cursor moves last.

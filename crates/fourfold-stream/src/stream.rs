@@ -38,7 +38,6 @@ pub struct Stream {
     /// `tail << 2 | deleted << 1 | closed`, so that a sleeper can look without the lock.
     word: AtomicU64,
     state: Mutex<State>,
-    pub(crate) frames: Mutex<Frames>,
     shards: Box<[Waiting]>,
     relay: Relay,
     budget: Arc<Budget>,
@@ -71,6 +70,8 @@ struct Waiting {
     /// The stream is in the shard's relay already.
     relayed: AtomicBool,
     moved: Notify,
+    /// A copy for each shard: shared by two threads, their reference counts and lock would cost more than encoding twice.
+    frames: Mutex<Frames>,
 }
 
 impl Stream {
@@ -96,7 +97,6 @@ impl Stream {
                 recent_bytes: 0,
                 pace: Pace::starting(Instant::now()),
             }),
-            frames: Mutex::default(),
             shards: (0..relay.shards()).map(|_| Waiting::default()).collect(),
             relay,
             budget,
@@ -216,8 +216,8 @@ impl Stream {
         self.state.lock().expect("no code panics while it holds a stream's state")
     }
 
-    pub(crate) fn frames(&self) -> MutexGuard<'_, Frames> {
-        self.frames.lock().expect("no code panics while it holds a stream's frames")
+    pub(crate) fn frames(&self, shard: Shard) -> MutexGuard<'_, Frames> {
+        self.shards[shard.index()].frames.lock().expect("no code panics while it holds a stream's frames")
     }
 
     pub(crate) fn budget(&self) -> &Budget {
@@ -264,7 +264,10 @@ impl Stream {
     }
 
     fn forget_frames(&self) {
-        self.budget.give_back(self.frames().clear());
+        for shard in &self.shards {
+            let freed = shard.frames.lock().expect("no code panics while it holds a stream's frames").clear();
+            self.budget.give_back(freed);
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use reqwest::{Response, StatusCode, header::HeaderMap};
 
 use crate::{
-    client::{Failure, header, is_true},
+    client::{header, is_true},
+    failure::Failure,
     message::{Format, Message},
 };
 

@@ -1,13 +1,12 @@
-//! What every client command shares: the stream's URLs, one HTTP client, and how an answer that is not a success is
-//! understood: as passing (try again) or as a refusal (say it and stop).
+//! What every client command shares: the stream's URLs, one HTTP client, and the requests that are no reads.
 
 use std::time::Duration;
 
 use fourfold_protocol::StreamName;
-use reqwest::{Method, RequestBuilder, Response, StatusCode, header::HeaderMap};
-use serde::Deserialize;
+use reqwest::{Method, RequestBuilder, header::HeaderMap};
 
 use crate::{
+    failure::{Failure, checked},
     message::Format,
     retry::{GaveUp, Retry},
 };
@@ -17,9 +16,6 @@ pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(90);
 
 /// A connection that is not made by then will not be.
 pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(10);
-
-/// The longest problem that is read; a server of ours writes less than 1 KiB.
-const PROBLEM_BYTES_MAX: usize = 64 << 10;
 
 /// One stream on one server.
 #[derive(Clone, Debug)]
@@ -48,89 +44,6 @@ pub(crate) enum AddressError {
     /// The HTTP client cannot be made.
     #[error("the HTTP client does not start: {0}")]
     Http(#[from] reqwest::Error),
-}
-
-/// Why a request did not do what it was for.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    /// The same may succeed later: the connection was cut or refused, or the server said so.
-    #[error("{why}")]
-    Passing {
-        why: String,
-        /// Not before so long.
-        after: Option<Duration>,
-    },
-    /// It will not.
-    #[error("{0}")]
-    Refused(Problem),
-    /// The answer is not what the protocol says.
-    #[error("the server's answer is not understood: {0}")]
-    Garbled(String),
-}
-
-impl Failure {
-    pub(crate) fn cut(why: impl std::fmt::Display) -> Self {
-        Self::Passing { why: why.to_string(), after: None }
-    }
-}
-
-impl From<reqwest::Error> for Failure {
-    fn from(error: reqwest::Error) -> Self {
-        // The cause says more than the wrapper: "connection refused" rather than "error sending request".
-        let mut cause: &dyn std::error::Error = &error;
-        while let Some(deeper) = cause.source() {
-            cause = deeper;
-        }
-        Self::cut(cause)
-    }
-}
-
-/// What a server says when it refuses, as far as a command needs it.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Problem {
-    pub(crate) status: u16,
-    pub(crate) code: String,
-    title: String,
-    detail: String,
-    /// Whether the same may succeed later.
-    pub(crate) retry: bool,
-    /// With a 410: from where the stream can be read.
-    pub(crate) oldest_offset: Option<String>,
-}
-
-impl Problem {
-    /// One that the server told in another way.
-    pub(crate) fn new(status: u16, code: &str, detail: &str) -> Self {
-        Self { status, code: code.to_owned(), detail: detail.to_owned(), ..Self::default() }
-    }
-
-    fn read(status: u16, body: &[u8]) -> Self {
-        let mut problem: Self = serde_json::from_slice(body).unwrap_or_default();
-        problem.status = status;
-        problem
-    }
-
-    /// Whether it is worth trying again, by what it says or by its status.
-    pub(crate) fn is_passing(&self) -> bool {
-        self.retry || is_passing(self.status)
-    }
-}
-
-impl std::fmt::Display for Problem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let said = if self.detail.is_empty() { &self.title } else { &self.detail };
-        match (said.is_empty(), self.code.is_empty()) {
-            (true, _) => write!(f, "the server answered {}", self.status),
-            (false, true) => write!(f, "{said} ({})", self.status),
-            (false, false) => write!(f, "{said} ({} {})", self.status, self.code),
-        }
-    }
-}
-
-/// 408, 429 and all that the server says about itself.
-fn is_passing(status: u16) -> bool {
-    matches!(status, 408 | 429 | 500..=599)
 }
 
 /// What `HEAD` tells.
@@ -310,33 +223,6 @@ impl From<Failure> for EnsureError {
     }
 }
 
-/// Success as it is; anything else understood.
-pub(crate) async fn checked(mut response: Response) -> Result<Response, Failure> {
-    let status = response.status();
-    if status.is_success() || status == StatusCode::NOT_MODIFIED {
-        return Ok(response);
-    }
-    let after = retry_after(response.headers());
-    let mut body = Vec::new();
-    while body.len() < PROBLEM_BYTES_MAX {
-        match response.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            _ => break, // The status alone says enough.
-        }
-    }
-    Err(refused(Problem::read(status.as_u16(), &body), after))
-}
-
-/// A refusal by what it says.
-pub(crate) fn refused(problem: Problem, after: Option<Duration>) -> Failure {
-    if problem.is_passing() { Failure::Passing { why: problem.to_string(), after } } else { Failure::Refused(problem) }
-}
-
-/// `Retry-After` in seconds; a date is not worth a calendar here.
-pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    header(headers, "retry-after")?.parse().ok().map(Duration::from_secs)
-}
-
 /// A header that is text.
 pub(crate) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name)?.to_str().ok().map(ToOwned::to_owned)
@@ -382,17 +268,5 @@ mod tests {
             assert!(matches!(Client::new(url, "a"), Err(AddressError::Url(_))), "{url}");
         }
         assert!(matches!(Client::new("http://host", "a//b"), Err(AddressError::Name { .. })));
-    }
-
-    #[test]
-    fn a_problem_says_what_the_server_said() {
-        let body =
-            br#"{"title":"t","detail":"there is no such stream","code":"stream-not-found","status":404,"retry":false}"#;
-        assert_eq!(Problem::read(404, body).to_string(), "there is no such stream (404 stream-not-found)");
-        assert_eq!(Problem::read(418, b"<html>").to_string(), "the server answered 418");
-        for status in [408, 429, 500, 503, 507] {
-            assert!(Problem::read(status, b"").is_passing(), "{status}");
-        }
-        assert!(!Problem::read(409, b"").is_passing());
     }
 }

@@ -14,8 +14,9 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use crate::{
     answer,
-    client::{AddressError, Client, EnsureError, Failure, checked},
+    client::{AddressError, Client, EnsureError},
     config::ServeConfig,
+    failure::{Failure, checked},
     message::Format,
     producer::{Producer, ProducerError, Record},
     retry::{GaveUp, Retry, tell},

@@ -3,7 +3,7 @@
 //! - [`cli`]: what can be typed; [`config`]: what it means to the server
 //! - [`serve`], [`demo`]: the server; [`vitals`]: what the demo feeds it
 //! - [`append`]: the way in, by the idempotent [`producer`]; [`tail`]: the way out, by four transports
-//! - [`client`], [`websocket`], [`event_stream`], [`message`], [`answer`], [`retry`]: the client's side of the wire
+//! - [`client`], [`failure`], [`websocket`], [`event_stream`], [`message`], [`answer`], [`retry`]: the client's side of the wire
 
 mod answer;
 mod append;
@@ -12,6 +12,7 @@ mod client;
 mod config;
 mod demo;
 mod event_stream;
+mod failure;
 mod message;
 mod producer;
 mod retry;

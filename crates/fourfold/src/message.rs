@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::client::Failure;
+use crate::failure::Failure;
 
 /// The message object; records keep their bytes to the letter.
 #[derive(Debug, Default, Deserialize, Serialize)]

@@ -21,7 +21,8 @@ use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio_tungstenite::tungstenite::{Message as Frame, Utf8Bytes};
 
 use crate::{
-    client::{Client, Failure, Problem, refused},
+    client::Client,
+    failure::{Failure, Problem, refused},
     message::{Format, Goodbye},
     retry::{GaveUp, Retry, random},
     websocket::{self, Socket},

@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use fourfold_engines::MemoryEngine;
+use fourfold_engines::{
+    MemoryEngine,
+    embedded::{Durability, EmbeddedEngine, EmbeddedOptions, OpenFailure},
+};
 use fourfold_server::{Server, Settings};
 use fourfold_stream::{Engine, Relay, Retention};
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,6 +27,9 @@ pub(crate) enum ServeError {
         /// Why not.
         source: io::Error,
     },
+    /// The streams cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenFailure),
     /// The machine denies what a server needs.
     #[error("the server cannot run: {0}")]
     Run(io::Error),
@@ -70,7 +76,14 @@ fn open(config: &ServeConfig, relay: Relay) -> Result<Arc<dyn Engine>, ServeErro
     };
     match &config.engine {
         config::Engine::Memory => Ok(Arc::new(MemoryEngine::new(relay, retention))),
-        config::Engine::Embedded { .. } => Ok(Arc::new(MemoryEngine::new(relay, retention))),
+        config::Engine::Embedded { data_dir, durability } => {
+            let durability = match *durability {
+                config::Durability::Synced => Durability::Synced,
+                config::Durability::Interval(every) => Durability::Interval(every),
+                config::Durability::Os => Durability::Os,
+            };
+            Ok(Arc::new(EmbeddedEngine::open(data_dir, EmbeddedOptions { durability, retention }, relay)?))
+        }
     }
 }
 

@@ -18,7 +18,8 @@ use std::{io, time::Duration};
 
 use crate::{
     cli::{TailArgs, TransportArg},
-    client::{AddressError, Client, Failure, Problem},
+    client::{AddressError, Client},
+    failure::{Failure, Problem},
     message::{Format, Goodbye, Message},
     retry::{GaveUp, Retry, tell},
 };
@@ -113,10 +114,10 @@ impl Reader {
                 TransportArg::LongPoll => long_poll::read(self).await,
                 TransportArg::ShortPoll => short_poll::read(self).await,
             };
-            match round {
+            match self.output.flush().map_err(Stopped::Unwritten).and(round) {
                 Ok(Ended::Closed) | Err(Stopped::Unwritten(Unwritten::Enough)) => return Ok(()),
                 Ok(Ended::Again(after)) => tokio::time::sleep(after).await,
-                Err(Stopped::Unwritten(Unwritten::Failed(error))) => return Err(TailError::Output(error)),
+                Err(Stopped::Unwritten(Unwritten::Failed(failed))) => return Err(TailError::Output(failed)),
                 Err(Stopped::Failure(failure)) => self.recover(failure).await?,
             }
         }
@@ -142,6 +143,14 @@ impl Reader {
 
     /// Takes one message: prints it and moves on. `Some` if it is the last of this round.
     fn take(&mut self, message: &Message) -> Result<Option<Ended>, Stopped> {
+        let ended = self.take_one_of_many(message)?;
+        self.output.flush().map_err(Stopped::Unwritten)?;
+        Ok(ended)
+    }
+
+    /// As [`take`](Self::take), where more messages are at hand: flush before waiting for anything, or what was printed
+    /// and the offset that Ctrl-C tells differ.
+    fn take_one_of_many(&mut self, message: &Message) -> Result<Option<Ended>, Stopped> {
         self.retry.reset();
         if let Some(goodbye) = &message.goodbye {
             return farewell(goodbye).map(Some);

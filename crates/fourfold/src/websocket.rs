@@ -1,7 +1,5 @@
 //! The client's end of a WebSocket: opened, and its refusals and close codes understood.
 
-use std::time::Duration;
-
 use futures_util::StreamExt;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
@@ -12,7 +10,8 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::client::{CONNECT_MAX, Client, Failure, Problem, SILENCE_MAX, checked, refused, retry_after};
+use crate::client::{CONNECT_MAX, Client, SILENCE_MAX};
+use crate::failure::{Failure, Problem, checked, refused, retry_after};
 
 /// The largest message that is taken: the largest body a server can be set to take, in base64, does not fit; four times
 /// the default does.
@@ -75,14 +74,14 @@ where
 fn closed(frame: Option<&CloseFrame>) -> Result<Option<String>, Failure> {
     let Some(frame) = frame else { return Err(Failure::cut("the connection was closed without a reason")) };
     let code = u16::from(frame.code);
-    let what = format!("the server closed the connection: {} ({code})", frame.reason);
-    match frame.code {
-        CloseCode::Normal => Ok(None),
-        // 1009 most of all: the same message again would be refused again.
-        CloseCode::Protocol | CloseCode::Unsupported | CloseCode::Invalid | CloseCode::Size => {
-            Err(Failure::Garbled(what))
+    let detail = match frame.code {
+        CloseCode::Normal => return Ok(None),
+        CloseCode::Size => "a record is larger than the server takes",
+        CloseCode::Protocol | CloseCode::Unsupported | CloseCode::Invalid => {
+            "the server does not understand this command"
         }
-        _ if code == 4404 => Err(Failure::Garbled(what)),
-        _ => Err(Failure::Passing { why: what, after: None::<Duration> }),
-    }
+        _ if code == 4404 => "the stream was deleted or has expired",
+        _ => return Err(Failure::cut(format!("the server closed the connection ({code} {})", frame.reason))),
+    };
+    Err(Failure::Refused(Problem::new(code, &frame.reason, detail)))
 }

@@ -6,17 +6,28 @@
 //!    └────────────────────────────────┘
 //! ```
 
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use fourfold_protocol::{Code, Offset};
 use fourfold_stream::{Cursor, Dialect, Ended, Next, ReadRefusal, cursor::PORTION};
 use tokio::{
     net::TcpStream,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
-use crate::{context::Context, line};
+use crate::{
+    connection,
+    context::{Context, Seat},
+    line::{self, Watch},
+};
 
 /// Dialect numbers, one a transport's way of writing.
 pub(crate) const SSE: u8 = 1;
@@ -29,154 +40,213 @@ pub(crate) const WEBSOCKET_DEFLATED: u8 = 5;
 pub(crate) const PORTIONS_A_TURN: usize = 16;
 
 /// What differs between events and lines.
-pub(crate) trait Manner: Dialect {
-    /// How often something is said in silence.
+pub(crate) trait Manner: Dialect + Copy + Send + 'static {
+    /// How often something is said in silence, and what.
     const BEAT: Option<(Duration, &'static [u8])>;
     /// The last words when the answer ends before the stream does.
     fn goodbye(&self, code: &str, after_ms: Option<u64>, next: Offset) -> String;
 }
 
-/// An open answer.
-pub(crate) struct Follow {
+/// An open answer. Its fields are all that an idle reader costs, beside the socket's own.
+pub(crate) struct Follow<M> {
     pub(crate) cursor: Cursor,
+    pub(crate) socket: TcpStream,
+    pub(crate) context: Arc<Context>,
+    pub(crate) seat: Seat,
+    pub(crate) manner: M,
     /// In chunks, or (for HTTP/1.0) until the connection ends.
     pub(crate) chunked: bool,
-    /// When the answer ends whatever happens.
-    pub(crate) deadline: Option<Instant>,
-    /// Gather records for so long into one portion.
-    pub(crate) linger: Duration,
+    /// For answers that end by themselves.
+    pub(crate) terms: Option<Box<Terms>>,
 }
 
-/// The answer was ended as it should be: the connection can go on, if it was chunked.
-pub(crate) struct Whole;
+/// How an answer ends by itself.
+pub(crate) struct Terms {
+    /// When.
+    pub(crate) deadline: Instant,
+    /// Gather records for so long into one portion.
+    pub(crate) linger: Duration,
+    /// What the client had sent behind its request, if it wants to go on with HTTP on this connection.
+    pub(crate) next_request: Option<Bytes>,
+}
 
-impl Follow {
+enum Woken {
+    Moved,
+    Timer,
+    Gone,
+}
+
+/// What writing all that is new came to.
+enum Drained {
+    Idle,
+    /// The socket takes no more: this is left.
+    Blocked(Bytes),
+    Behind,
+    /// Others want to run.
+    Turn,
+    Ended(Ended),
+}
+
+impl<M: Manner> Follow<M> {
     /// Writes `head`, and then what the cursor reads, until the stream or the deadline ends it.
-    ///
-    /// `unread`: the client's next request may be waiting, so nothing is read from it.
-    pub(crate) async fn run<M: Manner>(
-        mut self,
-        manner: M,
-        head: Vec<u8>,
-        socket: &TcpStream,
-        context: &Context,
-    ) -> io::Result<Whole> {
-        line::write_all(socket, &head).await?;
-        drop(head);
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its arguments twice, and an idle task should be small"
+    )]
+    pub(crate) fn run(mut self, head: Vec<u8>) -> impl Future<Output = ()> + Send {
+        async move {
+            if line::write_all(&self.socket, head).await.is_err() || self.follow().await.is_err() {
+                return; // The client is gone.
+            }
+            self.finish().await;
+        }
+    }
+
+    async fn follow(&mut self) -> io::Result<()> {
         let stream = Arc::clone(self.cursor.stream());
-        let far = Instant::now() + Duration::from_secs(365 * 24 * 3600);
-        let beat_at = || M::BEAT.map_or(far, |(every, _)| Instant::now() + every);
-        let mut next_beat = beat_at();
-        let mut timer = pin!(sleep_until(next_beat.min(self.deadline.unwrap_or(far))));
-        let mut gone = pin!(gone(socket, M::BEAT.is_some()));
+        let mut timer = pin!(sleep_until(self.alarm()));
+        let mut watch = if self.terms.is_some() { Watch::NextRequest } else { Watch::Stray(0) };
         loop {
             let mut moved = pin!(stream.moved(self.cursor.shard()));
             moved.as_mut().enable(); // Before the read, so that a record appended during it wakes us.
-            if let Some(whole) = self.drain(&manner, socket, context).await? {
-                return Ok(whole);
-            }
-            if context.drain.begun() {
-                return self.end(&manner, Code::Draining.as_str(), Some(context.come_back_ms()), socket).await;
-            }
-            tokio::select! {
-                biased;
-                () = &mut moved => {
-                    if !self.linger.is_zero() {
-                        Box::pin(gather(&self.cursor, self.linger, context)).await;
-                    }
-                }
-                () = &mut timer => {
-                    let now = Instant::now();
-                    if self.deadline.is_some_and(|deadline| now >= deadline) {
-                        return self.finish(socket).await;
-                    }
-                    if let Some((_, beat)) = M::BEAT.filter(|_| now >= next_beat) {
-                        self.write(&chunk(beat), socket).await?;
-                        next_beat = beat_at();
-                    }
-                    timer.as_mut().reset(next_beat.min(self.deadline.unwrap_or(far)));
-                }
-                () = &mut gone => return Err(io::ErrorKind::ConnectionAborted.into()),
-            }
-        }
-    }
-
-    /// Writes all that is new; tells whether that was the end.
-    async fn drain<M: Manner>(
-        &mut self,
-        manner: &M,
-        socket: &TcpStream,
-        context: &Context,
-    ) -> io::Result<Option<Whole>> {
-        let mut turn = 0;
-        loop {
-            let frame = match self.cursor.next(manner, PORTION) {
-                Next::Frame(frame) => frame,
-                Next::Wait => return Ok(None),
-                Next::Ended(Ended::Closed) => return self.finish(socket).await.map(Some),
-                Next::Ended(Ended::Deleted) => return self.end(manner, STREAM_DELETED, None, socket).await.map(Some),
-                // Boxed, so that an idle task does not carry the state of one that catches up.
-                Next::Behind => match Box::pin(self.cursor.catch_up(&*context.engine, manner, PORTION)).await {
-                    Ok(frame) => frame,
-                    Err(ReadRefusal::Deleted) => return self.end(manner, STREAM_DELETED, None, socket).await.map(Some),
-                    Err(ReadRefusal::Unavailable(why)) => {
-                        let refusal = crate::context::unavailable(&why);
-                        return self
-                            .end(manner, refusal.code.as_str(), Some(context.come_back_ms()), socket)
-                            .await
-                            .map(Some);
-                    }
+            match self.drain() {
+                Ok(Drained::Idle) => {}
+                // Boxed, so that an idle task does not carry the state of one that has much to do.
+                Ok(busy) => match Box::pin(self.work(busy)).await? {
+                    true => return Ok(()),
+                    false => continue,
                 },
-            };
-            self.write(&frame.bytes, socket).await?;
-            turn += 1;
-            if turn == PORTIONS_A_TURN {
-                turn = 0;
-                tokio::task::yield_now().await;
+                Err(error) => return Err(error),
+            }
+            if self.context.drain.begun() {
+                let after_ms = Some(self.context.come_back_ms());
+                return Box::pin(self.say_goodbye(Code::Draining.as_str(), after_ms)).await;
+            }
+            let socket = &self.socket;
+            let woken = poll_fn(|cx| {
+                // The timer first: a stream that never rests must not put off the end.
+                if timer.as_mut().poll(cx).is_ready() {
+                    Poll::Ready(Woken::Timer)
+                } else if moved.as_mut().poll(cx).is_ready() {
+                    Poll::Ready(Woken::Moved)
+                } else {
+                    watch.poll_gone(socket, cx).map(|()| Woken::Gone)
+                }
+            })
+            .await;
+            match woken {
+                Woken::Moved => {
+                    if let Some(linger) = self.terms.as_ref().map(|terms| terms.linger).filter(|t| !t.is_zero()) {
+                        Box::pin(self.gather(linger)).await;
+                    }
+                }
+                Woken::Timer => {
+                    if self.terms.as_ref().is_some_and(|terms| Instant::now() >= terms.deadline) {
+                        return Ok(());
+                    }
+                    if let Some((_, beat)) = M::BEAT {
+                        self.write(chunk(beat)).await?;
+                    }
+                    timer.as_mut().reset(self.alarm());
+                }
+                Woken::Gone => return Err(io::ErrorKind::ConnectionAborted.into()),
             }
         }
     }
 
-    async fn end<M: Manner>(
-        &self,
-        manner: &M,
-        code: &str,
-        after_ms: Option<u64>,
-        socket: &TcpStream,
-    ) -> io::Result<Whole> {
-        let next = self.cursor.stream().offset(self.cursor.at());
-        self.write(&chunk(manner.goodbye(code, after_ms, next).as_bytes()), socket).await?;
-        self.finish(socket).await
+    /// Waits for more records, but not for those that will not come: not past the end of the stream, nor into a drain.
+    async fn gather(&self, linger: Duration) {
+        let stream = self.cursor.stream();
+        let ended = async {
+            loop {
+                let mut moved = pin!(stream.moved(self.cursor.shard()));
+                moved.as_mut().enable();
+                let tail = stream.tail();
+                if tail.closed || tail.deleted || self.context.drain.begun() {
+                    return;
+                }
+                moved.await;
+            }
+        };
+        let _ = timeout(linger, ended).await;
     }
 
-    async fn finish(&self, socket: &TcpStream) -> io::Result<Whole> {
-        if self.chunked {
-            line::write_all(socket, b"0\r\n\r\n").await?;
+    /// When to wake up in silence.
+    fn alarm(&self) -> Instant {
+        match (&self.terms, M::BEAT) {
+            (Some(terms), _) => terms.deadline,
+            (None, Some((every, _))) => Instant::now() + every,
+            (None, None) => unreachable!("an answer without an end has a heartbeat"),
         }
-        Ok(Whole)
+    }
+
+    /// Writes what is new as long as that needs no waiting.
+    fn drain(&mut self) -> io::Result<Drained> {
+        for _ in 0..PORTIONS_A_TURN {
+            match self.cursor.next(&self.manner, PORTION) {
+                Next::Frame(frame) => {
+                    let rest = line::write_now(&self.socket, self.framed(frame.bytes))?;
+                    if !rest.is_empty() {
+                        return Ok(Drained::Blocked(rest));
+                    }
+                }
+                Next::Wait => return Ok(Drained::Idle),
+                Next::Behind => return Ok(Drained::Behind),
+                Next::Ended(ended) => return Ok(Drained::Ended(ended)),
+            }
+        }
+        Ok(Drained::Turn)
+    }
+
+    /// Does what needs waiting; tells whether that was the end.
+    async fn work(&mut self, busy: Drained) -> io::Result<bool> {
+        match busy {
+            Drained::Idle => Ok(false),
+            Drained::Blocked(rest) => line::write_all(&self.socket, rest).await.map(|()| false),
+            Drained::Turn => {
+                tokio::task::yield_now().await;
+                Ok(false)
+            }
+            Drained::Ended(Ended::Closed) => Ok(true),
+            Drained::Ended(Ended::Deleted) => self.say_goodbye(STREAM_DELETED, None).await.map(|()| true),
+            Drained::Behind => match self.cursor.catch_up(&*self.context.engine, &self.manner, PORTION).await {
+                Ok(frame) => self.write(frame.bytes).await.map(|()| false),
+                Err(ReadRefusal::Deleted) => self.say_goodbye(STREAM_DELETED, None).await.map(|()| true),
+                Err(ReadRefusal::Unavailable(why)) => {
+                    let code = crate::context::unavailable(&why).code;
+                    self.say_goodbye(code.as_str(), Some(self.context.come_back_ms())).await.map(|()| true)
+                }
+            },
+        }
+    }
+
+    async fn say_goodbye(&mut self, code: &str, after_ms: Option<u64>) -> io::Result<()> {
+        let next = self.cursor.stream().offset(self.cursor.at());
+        let goodbye = self.manner.goodbye(code, after_ms, next);
+        self.write(chunk(goodbye.as_bytes())).await
+    }
+
+    /// Ends the answer as it should be, and goes on with HTTP if the client wants to.
+    async fn finish(self) {
+        if self.chunked && line::write_all(&self.socket, Bytes::from_static(b"0\r\n\r\n")).await.is_err() {
+            return;
+        }
+        match self.terms.and_then(|terms| terms.next_request) {
+            Some(unread) if self.chunked && !self.context.drain.begun() => {
+                connection::spawn(self.socket, unread, self.context, self.seat);
+            }
+            _ => Box::pin(line::close(self.socket)).await,
+        }
+    }
+
+    async fn write(&self, chunk: Bytes) -> io::Result<()> {
+        line::write_all(&self.socket, self.framed(chunk)).await
     }
 
     /// Frames are made in chunks, for all to share; a reader without chunks gets what is in them.
-    async fn write(&self, chunk: &[u8], socket: &TcpStream) -> io::Result<()> {
-        line::write_all(socket, if self.chunked { chunk } else { payload(chunk) }).await
+    fn framed(&self, chunk: Bytes) -> Bytes {
+        if self.chunked { chunk } else { payload(&chunk) }
     }
-}
-
-/// Waits for more records, but not for those that will not come: not past the end of the stream, nor into a drain.
-async fn gather(cursor: &Cursor, linger: Duration, context: &Context) {
-    let stream = cursor.stream();
-    let ended = async {
-        loop {
-            let mut moved = pin!(stream.moved(cursor.shard()));
-            moved.as_mut().enable();
-            let tail = stream.tail();
-            if tail.closed || tail.deleted || context.drain.begun() {
-                return;
-            }
-            moved.await;
-        }
-    };
-    let _ = tokio::time::timeout(linger, ended).await;
 }
 
 /// The stream was deleted or has expired while it was followed.
@@ -191,15 +261,7 @@ pub(crate) fn chunk(payload: &[u8]) -> Bytes {
     chunk.into()
 }
 
-fn payload(chunk: &[u8]) -> &[u8] {
+fn payload(chunk: &Bytes) -> Bytes {
     let start = chunk.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
-    &chunk[start..chunk.len() - 2]
-}
-
-async fn gone(socket: &TcpStream, last_request: bool) {
-    if last_request {
-        line::gone(socket, &mut 0).await;
-    } else {
-        line::gone_unread(socket).await;
-    }
+    chunk.slice(start..chunk.len() - 2)
 }

@@ -1,6 +1,12 @@
 //! Long poll: one answer, when there is something. Spec: "Read Stream - Live (Long-poll)".
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use fourfold_protocol::{Offset, Portion, Refusal, Start};
@@ -19,7 +25,7 @@ use crate::{
     answer::{self, Framing},
     connection::{self, Reply},
     context::{Context, Seat, not_found, unavailable},
-    line,
+    line::{self, Watch},
 };
 
 /// How long to wait for records.
@@ -35,7 +41,7 @@ pub(crate) struct Waits {
 pub(crate) struct LongPoll {
     cursor: Cursor,
     deadline: Instant,
-    linger: Duration,
+    linger_ms: u16,
     limit: Limit,
     keeps_alive: bool,
 }
@@ -45,21 +51,38 @@ pub(crate) fn begin(reader: Reader, waits: Waits, limit: Option<usize>) -> Reply
     cursor.greeted();
     let limit = limit.map_or(PORTION, |records| Limit { records, ..PORTION });
     let deadline = Instant::now() + waits.timeout;
-    Reply::Live(Box::new(Live::LongPoll(LongPoll { cursor, deadline, linger: waits.linger, limit, keeps_alive })))
+    let linger_ms = u16::try_from(waits.linger.as_millis()).unwrap_or(u16::MAX);
+    Reply::Live(Box::new(Live::LongPoll(LongPoll { cursor, deadline, linger_ms, limit, keeps_alive })))
+}
+
+enum Woken {
+    Moved,
+    Deadline,
+    Gone,
 }
 
 impl LongPoll {
-    pub(crate) async fn run(mut self, socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
-        let Some(answer) = self.answer(&socket, &context).await else { return };
-        if line::write_all(&socket, &answer).await.is_err() {
-            return;
-        }
-        let keeps_alive = self.keeps_alive && !context.drain.begun();
-        drop(self);
-        if keeps_alive {
-            connection::spawn(socket, unread, context, seat);
-        } else {
-            line::close(socket).await;
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its arguments twice, and an idle task should be small"
+    )]
+    pub(crate) fn run(
+        mut self,
+        socket: TcpStream,
+        unread: Bytes,
+        context: Arc<Context>,
+        seat: Seat,
+    ) -> impl Future<Output = ()> + Send {
+        async move {
+            let Some(answer) = self.answer(&socket, &context).await else { return };
+            if line::write_all(&socket, answer).await.is_err() {
+                return;
+            }
+            if self.keeps_alive && !context.drain.begun() {
+                connection::spawn(socket, unread, context, seat);
+            } else {
+                Box::pin(line::close(socket)).await;
+            }
         }
     }
 
@@ -67,32 +90,39 @@ impl LongPoll {
     async fn answer(&mut self, socket: &TcpStream, context: &Context) -> Option<Bytes> {
         let stream = Arc::clone(self.cursor.stream());
         let mut deadline = pin!(sleep_until(self.deadline));
-        let mut gone = pin!(line::gone_unread(socket));
+        let mut watch = Watch::NextRequest;
         let mut lingering = false;
         loop {
             let mut moved = pin!(stream.moved(self.cursor.shard()));
             moved.as_mut().enable(); // Before the look at the tail, so that a record appended during it wakes us.
             let tail = stream.tail();
-            let ended = tail.closed || tail.deleted;
-            if !ended && !lingering && tail.position > self.cursor.at() && !self.linger.is_zero() {
+            let ended = tail.closed || tail.deleted || context.drain.begun();
+            let news = tail.position > self.cursor.at();
+            if news && !ended && !lingering && self.linger_ms > 0 {
                 lingering = true;
-                deadline.as_mut().reset(Instant::now() + self.linger);
+                deadline.as_mut().reset(Instant::now() + Duration::from_millis(self.linger_ms.into()));
             }
-            if ended || (tail.position > self.cursor.at() && !lingering) {
-                return Some(self.read(context).await);
+            if ended || (news && !lingering) {
+                break;
             }
-            if context.drain.begun() {
-                return Some(if lingering { self.read(context).await } else { self.silence(context) });
-            }
-            tokio::select! {
-                biased;
-                () = &mut moved => {}
-                () = &mut deadline => {
-                    return Some(if lingering { self.read(context).await } else { self.silence(context) });
+            let woken = poll_fn(|cx| {
+                // The deadline first: a stream that never rests must not put off the end.
+                if deadline.as_mut().poll(cx).is_ready() {
+                    Poll::Ready(Woken::Deadline)
+                } else if moved.as_mut().poll(cx).is_ready() {
+                    Poll::Ready(Woken::Moved)
+                } else {
+                    watch.poll_gone(socket, cx).map(|()| Woken::Gone)
                 }
-                () = &mut gone => return None,
+            })
+            .await;
+            match woken {
+                Woken::Moved => {}
+                Woken::Deadline => break,
+                Woken::Gone => return None,
             }
         }
+        Some(Box::pin(self.read(context)).await)
     }
 
     /// The answer with what there is now.
@@ -102,7 +132,7 @@ impl LongPoll {
         match self.cursor.next(&dialect, self.limit) {
             Next::Frame(Frame { records: 0, closed: true, .. }) => self.silence(context),
             Next::Frame(frame) => frame.bytes,
-            Next::Behind => match Box::pin(self.cursor.catch_up(&*context.engine, &dialect, self.limit)).await {
+            Next::Behind => match self.cursor.catch_up(&*context.engine, &dialect, self.limit).await {
                 Ok(frame) => frame.bytes,
                 Err(ReadRefusal::Deleted) => refused(&not_found(stream.name())),
                 Err(ReadRefusal::Unavailable(why)) => refused(&unavailable(&why)),

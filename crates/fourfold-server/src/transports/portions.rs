@@ -10,14 +10,13 @@ use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     Live, Reader,
-    follow::{self, Follow, Manner, chunk},
+    follow::{self, Follow, Manner, Terms, chunk},
     long_poll::Waits,
 };
 use crate::{
     answer::{self, Framing},
-    connection::{self, Reply},
+    connection::Reply,
     context::{Context, Seat},
-    line,
 };
 
 /// A reader of lines.
@@ -33,16 +32,18 @@ pub(crate) fn begin(reader: Reader, waits: Waits) -> Reply {
 }
 
 impl Portions {
-    pub(crate) async fn run(self, socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
+    pub(crate) fn run(
+        self,
+        socket: TcpStream,
+        unread: Bytes,
+        context: Arc<Context>,
+        seat: Seat,
+    ) -> impl Future<Output = ()> + Send {
         let Reader { cursor, chunked, keeps_alive } = self.reader;
-        let keeps_alive = keeps_alive && chunked;
-        let follow = Follow { cursor, chunked, deadline: Some(self.deadline), linger: self.linger };
-        let ended = follow.run(Lines, head(chunked, keeps_alive), &socket, &context).await;
-        match ended {
-            Ok(_) if keeps_alive && !context.drain.begun() => connection::spawn(socket, unread, context, seat),
-            Ok(_) => line::close(socket).await,
-            Err(_) => {}
-        }
+        let next_request = (keeps_alive && chunked).then_some(unread);
+        let head = head(chunked, next_request.is_some());
+        let terms = Some(Box::new(Terms { deadline: self.deadline, linger: self.linger, next_request }));
+        Follow { cursor, socket, context, seat, manner: Lines, chunked, terms }.run(head)
     }
 }
 
@@ -63,6 +64,7 @@ fn head(chunked: bool, keeps_alive: bool) -> Vec<u8> {
     out
 }
 
+#[derive(Clone, Copy)]
 struct Lines;
 
 impl Dialect for Lines {

@@ -30,13 +30,10 @@ pub(crate) fn begin(reader: Reader) -> Reply {
 }
 
 impl Sse {
-    pub(crate) async fn run(self, socket: TcpStream, context: Arc<Context>, _seat: Seat) {
+    pub(crate) fn run(self, socket: TcpStream, context: Arc<Context>, seat: Seat) -> impl Future<Output = ()> + Send {
         let Reader { cursor, chunked, .. } = self.reader;
         let head = head(cursor.stream().kind(), chunked);
-        let follow = Follow { cursor, chunked, deadline: None, linger: Duration::ZERO };
-        if follow.run(Events, head, &socket, &context).await.is_ok() {
-            line::close(socket).await;
-        }
+        Follow { cursor, socket, context, seat, manner: Events, chunked, terms: None }.run(head)
     }
 }
 

@@ -53,17 +53,28 @@ enum End {
 }
 
 impl WebSocket {
-    pub(crate) async fn run(self, tcp: TcpStream, unread: Bytes, context: Arc<Context>, _seat: Seat) {
-        let socket = Socket::new(tcp, unread, self.handshake.agreed, context.settings.body_bytes_max);
-        if socket.write(&switching(&self.handshake)).await.is_err() {
-            return;
-        }
-        let dialect = Messages { agreed: self.handshake.agreed };
-        let mut session = Session { cursor: self.cursor, socket, appends: None, dialect };
-        match session.follow(&context).await {
-            Ok(End::Close(code)) => session.socket.close(code).await,
-            Ok(End::HangUp) => session.socket.hang_up().await,
-            Err(_) => {} // The client is gone.
+    pub(crate) fn run(
+        self,
+        tcp: TcpStream,
+        unread: Bytes,
+        context: Arc<Context>,
+        seat: Seat,
+    ) -> impl Future<Output = ()> + Send {
+        let Handshake { accept, agreed } = self.handshake;
+        let socket = Socket::new(tcp, unread, agreed, context.settings.body_bytes_max);
+        let dialect = Messages { agreed };
+        let mut session = Session { cursor: self.cursor, socket, appends: None, dialect, context, _seat: seat };
+        // A block and not an async fn: that would keep its arguments twice.
+        async move {
+            if session.socket.write(switching(&accept, agreed)).await.is_err() {
+                return;
+            }
+            drop(accept);
+            match session.follow().await {
+                Ok(End::Close(code)) => Box::pin(session.socket.close(code)).await,
+                Ok(End::HangUp) => Box::pin(session.socket.hang_up()).await,
+                Err(_) => {} // The client is gone.
+            }
         }
     }
 }
@@ -74,89 +85,146 @@ struct Session {
     /// There once the client has appended.
     appends: Option<Box<Appends>>,
     dialect: Messages,
+    context: Arc<Context>,
+    _seat: Seat,
+}
+
+enum Woken {
+    Moved,
+    Answers(Vec<u8>),
+    Events(io::Result<Vec<Result<Event, websocket::Broken>>>),
+    Ping,
+}
+
+/// What writing all that is new came to.
+enum Drained {
+    Idle,
+    /// The socket takes no more: this is left.
+    Blocked(Bytes),
+    Behind,
+    /// Others want to run.
+    Turn,
+    Ended(Ended),
 }
 
 impl Session {
-    async fn follow(&mut self, context: &Context) -> io::Result<End> {
+    async fn follow(&mut self) -> io::Result<End> {
         let stream = Arc::clone(self.cursor.stream());
         let mut ping = pin!(sleep_until(Instant::now() + PING));
         let mut heard = true;
         loop {
             let mut moved = pin!(stream.moved(self.cursor.shard()));
             moved.as_mut().enable(); // Before the read, so that a record appended during it wakes us.
-            if let Some(code) = self.drain(context).await? {
-                return Ok(End::Close(code));
+            match self.drain()? {
+                Drained::Idle => {}
+                // Boxed, so that an idle task does not carry the state of one that has much to do.
+                busy => match Box::pin(self.work(busy)).await? {
+                    Some(code) => return Ok(End::Close(code)),
+                    None => continue,
+                },
             }
-            if context.drain.begun() {
-                self.flush_answers().await?;
-                self.say_goodbye(CloseCode::Draining.as_str(), Some(context.come_back_ms())).await?;
-                return Ok(End::Close(CloseCode::Draining));
+            if self.context.drain.begun() {
+                return Box::pin(self.say_draining()).await;
             }
-            let may_read =
-                self.appends.as_ref().is_none_or(|appends| appends.waiting.len() < APPENDS_UNACKNOWLEDGED_MAX);
-            let answers = self.appends.as_deref_mut();
-            tokio::select! {
-                biased;
-                () = &mut moved => {}
-                answers = next_answers(answers) => self.socket.write(&answers).await?,
-                events = self.socket.events(), if may_read => {
+            let woken = poll_fn(|cx| {
+                // The stream last: it was drained a moment ago, and one that never rests must not keep the client from a word.
+                let waiting = match &mut self.appends {
+                    Some(appends) => {
+                        if let Poll::Ready(answers) = appends.poll(cx) {
+                            return Poll::Ready(Woken::Answers(answers));
+                        }
+                        appends.waiting.len()
+                    }
+                    None => 0,
+                };
+                // A client with too many appends under way is not read until one is answered.
+                if waiting < APPENDS_UNACKNOWLEDGED_MAX
+                    && let Poll::Ready(events) = self.socket.poll_events(cx)
+                {
+                    return Poll::Ready(Woken::Events(events));
+                }
+                if ping.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Woken::Ping);
+                }
+                moved.as_mut().poll(cx).map(|()| Woken::Moved)
+            })
+            .await;
+            match woken {
+                Woken::Moved => {}
+                Woken::Answers(answers) => self.socket.write(answers).await?,
+                Woken::Events(events) => {
                     heard = true;
-                    if let Some(end) = self.take(events?, context).await? {
+                    if let Some(end) = Box::pin(self.take(events?)).await? {
                         return Ok(end);
                     }
                 }
-                () = &mut ping => {
+                Woken::Ping => {
+                    // Nothing since the last ping, not even its pong; also the end of a client that stops in mid-frame.
                     if !std::mem::take(&mut heard) {
                         return Err(io::ErrorKind::TimedOut.into());
                     }
-                    self.socket.write(&websocket::ping(&[])).await?;
+                    self.socket.write(websocket::ping(&[])).await?;
                     ping.as_mut().reset(Instant::now() + PING);
                 }
             }
         }
     }
 
-    /// Writes all that is new; tells whether that was the end.
-    async fn drain(&mut self, context: &Context) -> io::Result<Option<CloseCode>> {
-        let mut turn = 0;
-        loop {
-            let frame = match self.cursor.next(&self.dialect, PORTION) {
-                Next::Frame(frame) => frame,
-                Next::Wait => return Ok(None),
-                Next::Ended(Ended::Closed) => {
-                    self.flush_answers().await?; // Whoever closed the stream here is told so first.
-                    return Ok(Some(CloseCode::StreamClosed));
-                }
-                Next::Ended(Ended::Deleted) => return self.deleted().await.map(Some),
-                // Boxed, so that an idle task does not carry the state of one that catches up.
-                Next::Behind => match Box::pin(self.cursor.catch_up(&*context.engine, &self.dialect, PORTION)).await {
-                    Ok(frame) => frame,
-                    Err(ReadRefusal::Deleted) => return self.deleted().await.map(Some),
-                    Err(ReadRefusal::Unavailable(why)) => {
-                        let refusal = crate::context::unavailable(&why);
-                        self.say_goodbye(refusal.code.as_str(), Some(context.come_back_ms())).await?;
-                        return Ok(Some(CloseCode::Internal));
+    /// Writes what is new as long as that needs no waiting.
+    fn drain(&mut self) -> io::Result<Drained> {
+        for _ in 0..PORTIONS_A_TURN {
+            match self.cursor.next(&self.dialect, PORTION) {
+                Next::Frame(frame) => {
+                    let rest = self.socket.write_now(frame.bytes)?;
+                    if !rest.is_empty() {
+                        return Ok(Drained::Blocked(rest));
                     }
-                },
-            };
-            self.socket.write(&frame.bytes).await?;
-            turn += 1;
-            if turn == PORTIONS_A_TURN {
-                turn = 0;
-                tokio::task::yield_now().await;
+                }
+                Next::Wait => return Ok(Drained::Idle),
+                Next::Behind => return Ok(Drained::Behind),
+                Next::Ended(ended) => return Ok(Drained::Ended(ended)),
             }
+        }
+        Ok(Drained::Turn)
+    }
+
+    /// Does what needs waiting; tells whether that was the end.
+    async fn work(&mut self, busy: Drained) -> io::Result<Option<CloseCode>> {
+        match busy {
+            Drained::Idle => Ok(None),
+            Drained::Blocked(rest) => self.socket.write(rest).await.map(|()| None),
+            Drained::Turn => {
+                tokio::task::yield_now().await;
+                Ok(None)
+            }
+            Drained::Ended(Ended::Closed) => {
+                self.flush_answers().await?; // Whoever closed the stream here is told so first.
+                Ok(Some(CloseCode::StreamClosed))
+            }
+            Drained::Ended(Ended::Deleted) => self.deleted().await.map(Some),
+            Drained::Behind => match self.cursor.catch_up(&*self.context.engine, &self.dialect, PORTION).await {
+                Ok(frame) => self.socket.write(frame.bytes).await.map(|()| None),
+                Err(ReadRefusal::Deleted) => self.deleted().await.map(Some),
+                Err(ReadRefusal::Unavailable(why)) => {
+                    let code = crate::context::unavailable(&why).code;
+                    self.say_goodbye(code.as_str(), Some(self.context.come_back_ms())).await?;
+                    Ok(Some(CloseCode::Internal))
+                }
+            },
         }
     }
 
+    async fn say_draining(&mut self) -> io::Result<End> {
+        self.flush_answers().await?;
+        self.say_goodbye(CloseCode::Draining.as_str(), Some(self.context.come_back_ms())).await?;
+        Ok(End::Close(CloseCode::Draining))
+    }
+
     /// Does what the client has sent.
-    async fn take(
-        &mut self,
-        events: Vec<Result<Event, websocket::Broken>>,
-        context: &Context,
-    ) -> io::Result<Option<End>> {
+    async fn take(&mut self, events: Vec<Result<Event, websocket::Broken>>) -> io::Result<Option<End>> {
         for event in events {
             match event {
-                Ok(Event::Text(text)) => self.request(&text, context).await?,
+                Ok(Event::Text(text)) => self.request(&text).await?,
                 Ok(Event::Binary(_)) => {
                     self.flush_answers().await?;
                     return Ok(Some(End::Close(CloseCode::TextOnly)));
@@ -176,11 +244,11 @@ impl Session {
         Ok(None)
     }
 
-    async fn request(&mut self, text: &str, context: &Context) -> io::Result<()> {
+    async fn request(&mut self, text: &str) -> io::Result<()> {
         // One read may bring more messages than may wait: their answers come first.
         while self.appends.as_ref().is_some_and(|appends| appends.waiting.len() >= APPENDS_UNACKNOWLEDGED_MAX) {
             let answers = next_answers(self.appends.as_deref_mut()).await;
-            self.socket.write(&answers).await?;
+            self.socket.write(answers).await?;
         }
         let stream = self.cursor.stream();
         let (id, pending): (String, Answering) = match message::read(stream.kind(), text) {
@@ -192,7 +260,7 @@ impl Session {
             Ok(request) => {
                 let producer = request.producer.map(|(id, epoch, seq)| Producer { id, epoch, seq });
                 let append = Append { records: request.records, producer, seq: None, close: request.close };
-                (request.id, Box::pin(publish::append(stream, append, context)))
+                (request.id, Box::pin(publish::append(stream, append, &self.context)))
             }
         };
         let appends = self.appends.get_or_insert_with(|| Box::new(Appends::of(self.cursor.stream().clone())));
@@ -203,7 +271,7 @@ impl Session {
     async fn flush_answers(&mut self) -> io::Result<()> {
         while self.appends.as_ref().is_some_and(|appends| !appends.waiting.is_empty()) {
             let answers = next_answers(self.appends.as_deref_mut()).await;
-            self.socket.write(&answers).await?;
+            self.socket.write(answers).await?;
         }
         Ok(())
     }
@@ -217,7 +285,7 @@ impl Session {
     async fn say_goodbye(&mut self, code: &str, after_ms: Option<u64>) -> io::Result<()> {
         let next = self.cursor.stream().offset(self.cursor.at());
         let goodbye = message::goodbye(code, after_ms, next);
-        self.socket.write(&self.socket.encode(&SharedFrame::text(goodbye.as_bytes()))).await
+        self.socket.write(self.socket.encode(&SharedFrame::text(goodbye.as_bytes()))).await
     }
 }
 
@@ -258,12 +326,12 @@ async fn next_answers(appends: Option<&mut Appends>) -> Vec<u8> {
     }
 }
 
-fn switching(handshake: &Handshake) -> Vec<u8> {
+fn switching(accept: &str, agreed: Option<Agreed>) -> Vec<u8> {
     let mut parts = answer::head(StatusCode::SWITCHING_PROTOCOLS);
     answer::put(&mut parts, header::CONNECTION, "Upgrade");
     answer::put(&mut parts, header::UPGRADE, "websocket");
-    answer::put(&mut parts, header::SEC_WEBSOCKET_ACCEPT, &handshake.accept);
-    if let Some(agreed) = handshake.agreed {
+    answer::put(&mut parts, header::SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(agreed) = agreed {
         answer::put(&mut parts, header::SEC_WEBSOCKET_EXTENSIONS, &agreed.to_string());
     }
     let mut head = Vec::with_capacity(1024);

@@ -192,6 +192,8 @@ fn html_in_names_and_records_is_never_a_page() {
     assert!(policy.contains("sandbox") && policy.contains("default-src 'none'"), "{policy}");
     let polled = harness.get(&format!("{}?offset=-1&live=long-poll", url(image))).expect(200);
     assert!(polled.header("content-security-policy").contains("sandbox"));
+    // The page itself runs what it brings.
+    assert!(harness.get("/").expect(200).header("content-security-policy").contains("default-src 'self'"));
     let listed = harness.get("/v1/stream/").expect(200);
     assert_eq!(listed.header("content-type"), "application/json");
     let location = harness.ask("PUT", &url("a%22%3E%3Cb%3E"), &TEXT, b"").expect(201);

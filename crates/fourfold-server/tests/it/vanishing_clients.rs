@@ -38,12 +38,12 @@ fn the_seats_of_those_who_vanish_come_back() {
 }
 
 #[test]
-fn a_long_poll_whose_client_vanishes_behind_its_next_request_frees_its_seat() {
+fn a_long_poll_whose_client_vanishes_behind_its_next_request_frees_its_seat_at_its_timeout() {
     let harness = Harness::start();
     harness.create("s", "application/json");
     for accept in ["*/*", "application/x-ndjson"] {
         let mut client = harness.connect();
-        client.request("GET", "/v1/stream/s?offset=now&live=long-poll&timeout=60", &[("accept", accept)], b"");
+        client.request("GET", "/v1/stream/s?offset=now&live=long-poll&timeout=0.2", &[("accept", accept)], b"");
         harness.wait_for_followers("s", 1);
         client.request("GET", &url("s"), &[], b"");
         client.vanish();

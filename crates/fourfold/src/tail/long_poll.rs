@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::{Ended, Reader, Stopped};
 use crate::{
     answer,
-    client::{Failure, checked, header},
+    client::header,
+    failure::{Failure, checked},
     message::Message,
 };
 
@@ -31,12 +32,13 @@ pub(super) async fn read(reader: &mut Reader) -> Result<Ended, Stopped> {
             line.extend_from_slice(&rest[..end]);
             rest = &rest[end + 1..];
             let text = std::str::from_utf8(&line).map_err(|error| Failure::Garbled(error.to_string()))?;
-            if let Some(ended) = reader.take(&Message::read(text)?)? {
+            if let Some(ended) = reader.take_one_of_many(&Message::read(text)?)? {
                 return Ok(ended);
             }
             line.clear();
             delivered = true;
         }
+        reader.output.flush().map_err(Stopped::Unwritten)?;
         line.extend_from_slice(rest);
         if line.len() > LINE_BYTES_MAX {
             return Err(Failure::Garbled(format!("a line is longer than {LINE_BYTES_MAX} bytes")).into());

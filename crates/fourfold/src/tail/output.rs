@@ -1,10 +1,10 @@
-//! What `tail` prints: one record a line, or whole messages.
+//! What `tail` prints: one record a line, or whole messages. Buffered until [`Output::flush`].
 
 use std::io::{self, BufWriter, ErrorKind, Write};
 
 use crate::message::{Format, Message};
 
-/// Where records go; flushed after each message.
+/// Where records go.
 #[derive(Debug)]
 pub(super) struct Output<W: Write> {
     out: BufWriter<W>,
@@ -53,10 +53,14 @@ impl<W: Write> Output<W> {
             self.out.write_all(b"\n")?;
         }
         self.begun = true;
-        self.out.flush()?;
         let Some(left) = &mut self.left else { return Ok(()) };
         *left = left.saturating_sub(message.records.len() as u64);
         if *left == 0 { Err(Unwritten::Enough) } else { Ok(()) }
+    }
+
+    /// Hands what was printed to whoever reads.
+    pub(super) fn flush(&mut self) -> Result<(), Unwritten> {
+        Ok(self.out.flush()?)
     }
 
     /// A JSON value to the letter; a text as it is, with a line break if it has none; bytes in base64.

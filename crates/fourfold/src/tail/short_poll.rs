@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use super::{Ended, Reader, Stopped};
-use crate::{
-    answer,
-    client::{checked, header},
-};
+use crate::{answer, client::header, failure::checked};
 
 /// When to ask again where the server gives no advice.
 const POLL_AFTER: Duration = Duration::from_secs(1);

@@ -6,8 +6,9 @@ use serde_json::value::RawValue;
 
 use super::{Ended, Reader, Stopped};
 use crate::{
-    client::{Failure, checked, header},
+    client::header,
     event_stream::{EventStream, Item},
+    failure::{Failure, checked},
     message::{Format, Message, quoted},
 };
 
@@ -49,10 +50,11 @@ async fn read_events(reader: &mut Reader, advice: &mut Option<Duration>) -> Resu
             };
             message.records = std::mem::take(&mut records);
             message.encoding = (base64 && !message.records.is_empty()).then(|| "base64".to_owned());
-            if let Some(ended) = reader.take(&message)? {
+            if let Some(ended) = reader.take_one_of_many(&message)? {
                 return Ok(ended);
             }
         }
+        reader.output.flush().map_err(Stopped::Unwritten)?;
     }
     Err(Failure::cut("the server ended the events without a goodbye").into())
 }

@@ -1,0 +1,286 @@
+//! How values are written: a version byte, then the fields in order. A reader refuses what it does not know.
+
+use bytes::{Buf, BufMut};
+use fourfold_protocol::Epoch;
+use fourfold_stream::{Head, Producer, ProducerState, Retention, StreamConfig};
+
+/// The number of the layout in [`super::keys`] and of these encodings. Another number is refused at opening.
+pub(crate) const FORMAT: u64 = 1;
+
+const VERSION: u8 = 1;
+const NONE: u8 = 0;
+const SOME: u8 = 1;
+
+/// What a name stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) epoch: Epoch,
+    pub(crate) config: StreamConfig,
+    /// The name, the epoch and the position that the stream was forked from. Always `None` today; there is room for it, so that
+    /// forks need no new format.
+    pub(crate) forked: Option<(String, Epoch, u64)>,
+}
+
+/// What the committer remembers of a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Log {
+    pub(crate) head: Head,
+    /// Records before this one are gone from the disk, too.
+    pub(crate) cleared: u64,
+    /// The bytes of the records kept.
+    pub(crate) bytes: u64,
+    pub(crate) used_ms: u64,
+    /// The stream's entry in the agenda; 0 for none.
+    pub(crate) look_ms: u64,
+}
+
+impl Named {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        let config = &self.config;
+        out.put_u64(self.epoch.0);
+        put_text(&mut out, &config.content_type);
+        put_option(&mut out, config.ttl_seconds);
+        put_option(&mut out, config.expires_at_ms);
+        put_option(&mut out, config.retention.age_seconds);
+        put_option(&mut out, config.retention.bytes);
+        put_option(&mut out, config.retention.records);
+        out.put_u64(config.created_at_ms);
+        match &self.forked {
+            None => out.put_u8(NONE),
+            Some((name, epoch, position)) => {
+                out.put_u8(SOME);
+                put_text(&mut out, name);
+                out.put_u64(epoch.0);
+                out.put_u64(*position);
+            }
+        }
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut from = versioned(bytes)?;
+        let from = &mut from;
+        let epoch = Epoch(take_u64(from)?);
+        let config = StreamConfig {
+            content_type: take_text(from)?,
+            ttl_seconds: take_option(from)?,
+            expires_at_ms: take_option(from)?,
+            retention: Retention {
+                age_seconds: take_option(from)?,
+                bytes: take_option(from)?,
+                records: take_option(from)?,
+            },
+            created_at_ms: take_u64(from)?,
+        };
+        let forked = match take_u8(from)? {
+            NONE => None,
+            SOME => Some((take_text(from)?, Epoch(take_u64(from)?), take_u64(from)?)),
+            _ => return None,
+        };
+        from.is_empty().then_some(Self { epoch, config, forked })
+    }
+}
+
+impl Log {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        for number in [self.head.oldest, self.head.tail, self.cleared, self.bytes, self.used_ms, self.look_ms] {
+            out.put_u64(number);
+        }
+        out.put_u8(u8::from(self.head.closed));
+        match &self.head.last_seq {
+            None => out.put_u8(NONE),
+            Some(seq) => {
+                out.put_u8(SOME);
+                put_text(&mut out, seq);
+            }
+        }
+        match &self.head.closed_by {
+            None => out.put_u8(NONE),
+            Some(by) => {
+                out.put_u8(SOME);
+                put_text(&mut out, &by.id);
+                out.put_u64(by.epoch);
+                out.put_u64(by.seq);
+            }
+        }
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut from = versioned(bytes)?;
+        let from = &mut from;
+        let (oldest, tail) = (take_u64(from)?, take_u64(from)?);
+        let (cleared, bytes) = (take_u64(from)?, take_u64(from)?);
+        let (used_ms, look_ms) = (take_u64(from)?, take_u64(from)?);
+        let closed = take_u8(from)? != 0;
+        let last_seq = match take_u8(from)? {
+            NONE => None,
+            SOME => Some(take_text(from)?),
+            _ => return None,
+        };
+        let closed_by = match take_u8(from)? {
+            NONE => None,
+            SOME => Some(Producer { id: take_text(from)?, epoch: take_u64(from)?, seq: take_u64(from)? }),
+            _ => return None,
+        };
+        let head = Head { oldest, tail, closed, last_seq, closed_by };
+        (from.is_empty() && oldest <= tail).then_some(Self { head, cleared, bytes, used_ms, look_ms })
+    }
+}
+
+pub(crate) fn encode_producer(state: ProducerState) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    out.put_u64(state.epoch);
+    out.put_u64(state.seq);
+    out
+}
+
+pub(crate) fn decode_producer(bytes: &[u8]) -> Option<ProducerState> {
+    let mut from = versioned(bytes)?;
+    let state = ProducerState { epoch: take_u64(&mut from)?, seq: take_u64(&mut from)? };
+    from.is_empty().then_some(state)
+}
+
+/// A record has no version byte: there are too many of them. Format 2 may tell them apart by the keyspace.
+pub(crate) fn encode_record(at_ms: u64, data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(8 + data.len());
+    out.put_u64(at_ms);
+    out.put_slice(data);
+    out
+}
+
+/// The time of the append, and the data.
+pub(crate) fn decode_record(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut from = bytes;
+    let at_ms = take_u64(&mut from)?;
+    Some((at_ms, from))
+}
+
+fn versioned(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.split_first().filter(|(version, _)| **version == VERSION).map(|(_, rest)| rest)
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    out.put_u32(u32::try_from(text.len()).expect("names, ids and header values are far below 4 GiB"));
+    out.put_slice(text.as_bytes());
+}
+
+fn put_option(out: &mut Vec<u8>, number: Option<u64>) {
+    match number {
+        None => out.put_u8(NONE),
+        Some(number) => {
+            out.put_u8(SOME);
+            out.put_u64(number);
+        }
+    }
+}
+
+fn take_u8(from: &mut &[u8]) -> Option<u8> {
+    from.try_get_u8().ok()
+}
+
+fn take_u64(from: &mut &[u8]) -> Option<u64> {
+    from.try_get_u64().ok()
+}
+
+fn take_text(from: &mut &[u8]) -> Option<String> {
+    let length = usize::try_from(from.try_get_u32().ok()?).ok()?;
+    let (text, rest) = from.split_at_checked(length)?;
+    *from = rest;
+    String::from_utf8(text.to_vec()).ok()
+}
+
+fn take_option(from: &mut &[u8]) -> Option<Option<u64>> {
+    match take_u8(from)? {
+        NONE => Some(None),
+        SOME => take_u64(from).map(Some),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn named() -> Named {
+        Named {
+            epoch: Epoch(0x0102_0304_0506),
+            config: StreamConfig {
+                content_type: "text/plain".into(),
+                ttl_seconds: Some(7),
+                expires_at_ms: None,
+                retention: Retention { age_seconds: None, bytes: Some(8), records: None },
+                created_at_ms: 9,
+            },
+            forked: None,
+        }
+    }
+
+    fn log() -> Log {
+        Log {
+            head: Head {
+                oldest: 1,
+                tail: 2,
+                closed: true,
+                last_seq: Some("s".into()),
+                closed_by: Some(Producer { id: "p".into(), epoch: 3, seq: 4 }),
+            },
+            cleared: 5,
+            bytes: 6,
+            used_ms: 7,
+            look_ms: 8,
+        }
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// Written by the first format: later ones must go on reading these bytes, or refuse by another [`FORMAT`].
+    #[test]
+    fn the_first_format_stays_readable() {
+        let name = "0100000102030405060000000a746578742f706c61696e\
+                    010000000000000007000001000000000000000800000000000000000900";
+        assert_eq!(hex(&named().encode()), name);
+        let head = "01000000000000000100000000000000020000000000000005000000000000000600000000000000070000000000000008\
+                    01010000000173010000000170\
+                    00000000000000030000000000000004"
+            .replace(char::is_whitespace, "");
+        assert_eq!(hex(&log().encode()), head);
+        assert_eq!(hex(&encode_producer(ProducerState { epoch: 1, seq: 2 })), "0100000000000000010000000000000002");
+        assert_eq!(hex(&encode_record(1, b"a")), "000000000000000161");
+    }
+
+    #[test]
+    fn values_read_back() {
+        assert_eq!(Named::decode(&named().encode()), Some(named()));
+        let forked = Named { forked: Some(("p/q".into(), Epoch(1), 2)), ..named() };
+        assert_eq!(Named::decode(&forked.encode()), Some(forked));
+        assert_eq!(Log::decode(&log().encode()), Some(log()));
+        assert_eq!(Log::decode(&Log::default().encode()), Some(Log::default()));
+        let state = ProducerState { epoch: 1, seq: u64::MAX };
+        assert_eq!(decode_producer(&encode_producer(state)), Some(state));
+        assert_eq!(decode_record(&encode_record(9, b"xy")), Some((9, b"xy".as_slice())));
+    }
+
+    #[test]
+    fn a_value_that_is_cut_or_longer_is_refused() {
+        for bytes in [named().encode(), log().encode()] {
+            for end in 0..bytes.len() {
+                assert!(Named::decode(&bytes[..end]).is_none() && Log::decode(&bytes[..end]).is_none());
+            }
+            let longer = [bytes.as_slice(), &[0]].concat();
+            assert!(Named::decode(&longer).is_none() && Log::decode(&longer).is_none());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = (Named::decode(&bytes), Log::decode(&bytes), decode_producer(&bytes), decode_record(&bytes));
+        }
+    }
+}

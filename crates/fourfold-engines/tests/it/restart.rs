@@ -1,0 +1,166 @@
+//! What the embedded engine finds again.
+
+use std::{fs, sync::Arc};
+
+use fourfold_engines::{Durability, OpenFailure};
+use fourfold_stream::{Append, AppendError, Appended, Create, Engine, OpenError, ReadError, Retention};
+
+use crate::ground::{ALL, Ground, appended, by, keeping, name, open, plain, read, records, run, until};
+
+#[test]
+fn everything_is_there_again() {
+    run(|| async {
+        let ground = Ground::embedded();
+        let retention = Retention { records: Some(3), bytes: Some(100), age_seconds: Some(10_000) };
+        let wish = Create { ttl_seconds: Some(1000), ..keeping(retention) };
+        let stream = ground.create("kept/ü", wish.clone()).await;
+        for data in ["a", "b", "c", "d"] {
+            ground.engine.append(&stream, Append { seq: Some(data.into()), ..records([data]) }).await.unwrap();
+        }
+        ground.engine.append(&stream, by("p", 4, 0, "e")).await.unwrap();
+        let closed = ground.create("closed", plain()).await;
+        let closing = Append { close: true, ..by("p", 0, 0, "end") };
+        ground.engine.append(&closed, closing.clone()).await.unwrap();
+        let deleted = ground.create("deleted", plain()).await;
+        ground.engine.delete(&deleted).await.unwrap();
+        let (epoch, config) = (stream.epoch(), Arc::clone(stream.config()));
+        let (closed_epoch, deleted_epoch) = (closed.epoch(), deleted.epoch());
+        drop((stream, closed, deleted));
+
+        let ground = ground.reopened();
+        let stream = ground.engine.open(&name("kept/ü")).await.unwrap();
+        assert_eq!((stream.epoch(), stream.config()), (epoch, &config));
+        assert_eq!((stream.oldest(), stream.tail().position), (2, 5));
+        assert_eq!(read(&*ground.engine, &stream, 2).await.unwrap(), ["c", "d", "e"]);
+        assert_eq!(ground.engine.read(&stream, 0, ALL).await, Err(ReadError::Trimmed { oldest: 2 }));
+        assert!(!ground.engine.create(&name("kept/ü"), wish).await.unwrap().fresh);
+        let old = Append { seq: Some("d".into()), ..records(["x"]) };
+        assert_eq!(ground.engine.append(&stream, old).await, Err(AppendError::SequenceRegression { last: "d".into() }));
+        assert_eq!(
+            ground.engine.append(&stream, by("p", 4, 2, "x")).await,
+            Err(AppendError::ProducerGap { expected: 1, received: 2 })
+        );
+        assert!(ground.engine.append(&stream, by("p", 4, 0, "e")).await.unwrap().duplicate);
+        assert_eq!(ground.engine.append(&stream, records(["f"])).await, Ok(appended(6)));
+        assert_eq!(stream.oldest(), 3);
+
+        let closed = ground.engine.open(&name("closed")).await.unwrap();
+        assert!(closed.tail().closed && closed.epoch() == closed_epoch);
+        let again = Appended { next: 1, closed: true, duplicate: true, producer: Some((0, 0)) };
+        assert_eq!(ground.engine.append(&closed, closing).await, Ok(again));
+        assert_eq!(ground.engine.open(&name("deleted")).await.unwrap_err(), OpenError::NotFound);
+        assert!(ground.create("deleted", plain()).await.epoch() > deleted_epoch);
+    });
+}
+
+#[test]
+fn a_use_by_reading_survives_a_restart() {
+    run(|| async {
+        let ground = Ground::embedded();
+        let short = Create { ttl_seconds: Some(3), ..plain() };
+        let (read, unused) = (ground.create("read", short.clone()).await, ground.create("unused", short).await);
+        drop((unused.clone(), unused));
+        let begun = std::time::Instant::now();
+        until(async || {
+            ground.engine.renew(&read);
+            begun.elapsed().as_millis() > 2000
+        })
+        .await;
+        drop(read);
+        let ground = ground.reopened();
+        until(async || ground.engine.open(&name("unused")).await.is_err()).await;
+        ground.engine.open(&name("read")).await.unwrap();
+        until(async || ground.engine.open(&name("read")).await.is_err()).await;
+    });
+}
+
+#[test]
+fn what_expires_while_the_engine_is_down_is_gone() {
+    run(|| async {
+        let ground = Ground::embedded();
+        let at = crate::ground::now_ms() + 300;
+        ground.create("a", Create { expires_at_ms: Some(at), ..plain() }).await;
+        let Ground { engine, dir, .. } = ground;
+        drop(engine);
+        until(async || crate::ground::now_ms() > at).await;
+        let dir = dir.unwrap();
+        let (engine, shard) = open(dir.path(), Durability::Synced).unwrap();
+        let ground = Ground { engine: Arc::new(engine), shard, dir: Some(dir) };
+        assert_eq!(ground.engine.open(&name("a")).await.unwrap_err(), OpenError::NotFound);
+        assert!(ground.create("a", plain()).await.tail().position == 0);
+    });
+}
+
+#[test]
+fn every_durability_finds_its_records_again() {
+    run(|| async {
+        for durability in
+            [Durability::Synced, Durability::Interval(std::time::Duration::from_millis(20)), Durability::Os]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            for round in 0..3 {
+                let (engine, shard) = open(dir.path(), durability).unwrap();
+                let ground = Ground { engine: Arc::new(engine), shard, dir: None };
+                let stream = ground.engine.create(&name("a"), plain()).await.unwrap().stream;
+                assert_eq!(stream.tail().position, round * 10);
+                for _ in 0..10 {
+                    ground.engine.append(&stream, records(["x"])).await.unwrap();
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_directory_is_used_by_one_engine_at_a_time() {
+    run(|| async {
+        let ground = Ground::embedded();
+        let dir = ground.dir.as_ref().unwrap().path();
+        let failure = open(dir, Durability::Synced).unwrap_err();
+        assert!(matches!(&failure, OpenFailure::InUse(in_use) if in_use == dir));
+        assert!(failure.to_string().contains("is in use by another process"));
+    });
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_named() {
+    run(|| async {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let failure = open(&file.join("below"), Durability::Synced).unwrap_err();
+        assert!(matches!(failure, OpenFailure::Unwritable(..)));
+        assert!(failure.to_string().contains("file/below cannot be written"), "{failure}");
+    });
+}
+
+#[test]
+fn what_was_deleted_leaves_no_records_behind() {
+    run(|| async {
+        let ground = Ground::embedded();
+        let many = Append { records: vec!["x".into(); 3000], ..Append::default() };
+        for _ in 0..3 {
+            let stream = ground.create("a", plain()).await;
+            ground.engine.append(&stream, many.clone()).await.unwrap();
+            ground.engine.append(&stream, by("p", 0, 0, "x")).await.unwrap();
+            ground.engine.delete(&stream).await.unwrap();
+        }
+        // Down before all is cleared away: each run goes on with it, also a short one.
+        let Ground { engine, dir, .. } = ground;
+        drop(engine);
+        let dir = dir.unwrap();
+        until(async || {
+            let (engine, _) = open(dir.path(), Durability::Synced).unwrap();
+            for _ in 0..100 {
+                // Each takes a turn of the committer, which clears away in between.
+                engine.open(&name("none")).await.unwrap_err();
+            }
+            drop(engine);
+            let db = fjall::Database::builder(dir.path()).open().unwrap();
+            ["names", "heads", "records", "producers", "agenda", "doomed"]
+                .iter()
+                .all(|space| db.keyspace(space, fjall::KeyspaceCreateOptions::default).unwrap().is_empty().unwrap())
+        })
+        .await;
+    });
+}

@@ -1,0 +1,63 @@
+// What a panel does, for a shell and for a script: both work as they stand.
+
+// Any 16 bytes will do as the key of a handshake; with curl's own WebSocket support still rare, this works everywhere.
+const HANDSHAKE = [
+  "-H 'Connection: Upgrade'",
+  "-H 'Upgrade: websocket'",
+  "-H 'Sec-WebSocket-Version: 13'",
+  "-H 'Sec-WebSocket-Key: Zm91cmZvbGQgcmVhZGluZw=='",
+].join(" ");
+
+const WRITERS = {
+  websocket: (stream, offset) => ({
+    curl: `curl -sN --http1.1 -o - ${HANDSHAKE} '${stream.url}?offset=${offset}'`,
+    script: [
+      `const socket = new WebSocket("${stream.socketUrl}?offset=${offset}");`,
+      `socket.onmessage = ({ data }) => console.log(JSON.parse(data));`,
+      `socket.onclose = ({ code, reason }) => console.log("closed", code, reason);`,
+    ],
+  }),
+  sse: (stream, offset) => ({
+    curl: `curl -sN '${stream.url}?live=sse&offset=${offset}'`,
+    script: [
+      `const source = new EventSource("${stream.url}?live=sse&offset=${offset}");`,
+      `source.addEventListener("data", ({ data, lastEventId }) => console.log(lastEventId, ${payload(stream)}));`,
+      `source.addEventListener("control", ({ data }) => JSON.parse(data).streamClosed && source.close());`,
+    ],
+  }),
+  "long-poll": (stream, offset) => ({
+    curl: `curl -si '${stream.url}?live=long-poll&offset=${offset}'`,
+    script: [
+      `for (let at = "${offset}", got; !got?.headers.has("Stream-Closed"); at = got.headers.get("Stream-Next-Offset")) {`,
+      `  got = await fetch(\`${stream.url}?live=long-poll&offset=\${at}\`, { cache: "no-store" });`,
+      `  if (got.status !== 204) console.log(${body(stream)});`,
+      `  if (!got.ok) break;`,
+      `}`,
+    ],
+  }),
+  "short-poll": (stream, offset) => ({
+    curl: `curl -si '${stream.url}?offset=${offset}'`,
+    script: [
+      `for (let at = "${offset}", tag = "", got; at && !got?.headers.has("Stream-Closed"); ) {`,
+      `  got = await fetch(\`${stream.url}?offset=\${at}\`, { headers: { "If-None-Match": tag } });`,
+      `  if (got.status !== 304) console.log(${body(stream)});`,
+      `  [at, tag] = ["Stream-Next-Offset", "ETag"].map((name) => got.headers.get(name));`,
+      `  await new Promise((wake) => setTimeout(wake, got.headers.get("Stream-Poll-After")));`,
+      `}`,
+    ],
+  }),
+};
+
+/** `{ curl, script }` for one transport, reading the stream from an offset. */
+export function codeFor(transport, stream, offset) {
+  const { curl, script } = WRITERS[transport](stream, offset);
+  return { curl, script: script.join("\n") };
+}
+
+function payload(stream) {
+  return stream.isJson ? "JSON.parse(data)" : "data";
+}
+
+function body(stream) {
+  return stream.isJson ? "await got.json()" : "await got.text()";
+}

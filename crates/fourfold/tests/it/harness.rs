@@ -1,0 +1,221 @@
+//! Starts the command and waits for what it says, never without a deadline; kills by its own pid what still runs.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// Nothing here takes so long; a test that waits for it has failed.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The transports, as `--transport` names them.
+pub(crate) const TRANSPORTS: [&str; 4] = ["websocket", "sse", "long-poll", "short-poll"];
+
+/// A command under way.
+pub(crate) struct Running {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+    stderr: Receiver<String>,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    /// What had not been taken by [`Running::line`].
+    pub(crate) lines: Vec<String>,
+    pub(crate) stderr: String,
+}
+
+/// Starts `fourfold` with these arguments.
+pub(crate) fn fourfold(arguments: &[&str]) -> Running {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fourfold"));
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FOURFOLD_")) {
+        command.env_remove(name);
+    }
+    let mut child = command.spawn().expect("the command was built for this test");
+    let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+    let mut errors = child.stderr.take().expect("stderr is piped");
+    let (line, lines) = channel();
+    thread::spawn(move || {
+        for text in stdout.lines() {
+            // Dropping the receiver closes the pipe, as `head` does.
+            if text.is_err() || line.send(text.unwrap_or_default()).is_err() {
+                return;
+            }
+        }
+    });
+    let (error, stderr) = channel();
+    thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = errors.read_to_end(&mut text);
+        let _ = error.send(String::from_utf8_lossy(&text).into_owned());
+    });
+    let stdin = child.stdin.take();
+    Running { child, stdin, lines, stderr }
+}
+
+impl Running {
+    /// The next line of standard output.
+    pub(crate) fn line(&self) -> String {
+        self.lines.recv_timeout(DEADLINE).expect("a line before the deadline")
+    }
+
+    /// What is typed into it from now on.
+    pub(crate) fn stdin(&mut self) -> ChildStdin {
+        self.stdin.take().expect("standard input is taken once")
+    }
+
+    /// Asks it to end.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("it has not been waited for, so the pid is still its own");
+    }
+
+    /// Closes its standard output, as `head` does when it has enough.
+    pub(crate) fn hang_up(&mut self) {
+        let (_, nothing) = channel();
+        self.lines = nothing;
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_some()
+    }
+
+    /// Waits for its end. Its input ends now, unless it was taken.
+    pub(crate) fn finish(mut self) -> Finished {
+        drop(self.stdin.take());
+        let stderr = self.stderr.recv_timeout(DEADLINE).expect("the end before the deadline");
+        let lines = self.lines.iter().collect();
+        let code = self.child.wait().expect("it is our child").code();
+        Finished { code, lines, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail if it has ended by itself, which is what most do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Finished {
+    /// It did what it was for.
+    pub(crate) fn succeeded(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        self
+    }
+
+    /// It said in exactly one line why it did not; the line.
+    pub(crate) fn failed(&self) -> &str {
+        assert!(self.code.is_some_and(|code| code != 0), "code {:?}: {}", self.code, self.stderr);
+        let line = self.stderr.trim_end();
+        assert!(line.starts_with("fourfold: ") && line.lines().count() == 1, "not one line: {line}");
+        line
+    }
+}
+
+/// A server over a data directory of its own.
+pub(crate) struct Server {
+    running: Option<Running>,
+    address: SocketAddr,
+    dir: TempDir,
+}
+
+impl Server {
+    /// On a free port.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With further settings, which hold until it is restarted.
+    pub(crate) fn start_with(settings: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (running, address) = serve("127.0.0.1:0", dir.path(), settings);
+        Self { running: Some(running), address, dir }
+    }
+
+    /// As `--url` takes it.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub(crate) fn data_dir(&self) -> String {
+        self.dir.path().join("data").to_str().expect("temporary paths are UTF-8").to_owned()
+    }
+
+    /// `kill -9`: nothing is said to anybody, nothing is written.
+    pub(crate) fn kill(&mut self) {
+        self.running = None;
+    }
+
+    /// SIGTERM: it drains, and ends by itself.
+    pub(crate) fn terminate(&mut self) -> Finished {
+        let running = self.running.take().expect("it runs");
+        running.signal(Signal::TERM);
+        running.finish()
+    }
+
+    /// Again on the same port and data.
+    pub(crate) fn restart(&mut self) {
+        let (running, address) = serve(&self.address(), self.dir.path(), &[]);
+        assert_eq!(address, self.address);
+        self.running = Some(running);
+    }
+
+    /// Starts `append` to `stream`.
+    pub(crate) fn append(&self, stream: &str, arguments: &[&str]) -> Running {
+        fourfold(&[&["append", stream, "--url", &self.url()], arguments].concat())
+    }
+
+    /// Appends the lines and waits for it.
+    pub(crate) fn append_lines(&self, stream: &str, arguments: &[&str], lines: &[String]) -> Finished {
+        let mut append = self.append(stream, arguments);
+        let mut stdin = append.stdin();
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        // Beside the wait for its end: the pipe holds less than the lines.
+        let writer = thread::spawn(move || stdin.write_all(text.as_bytes()));
+        let finished = append.finish();
+        // It may have ended before it read everything, which is for the caller to judge.
+        let _ = writer.join().expect("the writer does not panic");
+        finished
+    }
+
+    /// Starts `tail` of `stream`.
+    pub(crate) fn tail(&self, stream: &str, arguments: &[&str]) -> Running {
+        fourfold(&[&["tail", stream, "--url", &self.url()], arguments].concat())
+    }
+}
+
+fn serve(listen: &str, dir: &Path, settings: &[&str]) -> (Running, SocketAddr) {
+    let data = dir.join("data");
+    let data = data.to_str().expect("temporary paths are UTF-8");
+    let fixed = ["serve", "--listen", listen, "--data-dir", data, "--log", "off", "--drain-spread", "100ms"];
+    let running = fourfold(&[&fixed, settings].concat());
+    let line = running.line();
+    let address =
+        line.strip_prefix("listening on http://").unwrap_or_else(|| panic!("not the line of the contract: {line}"));
+    let address = address.parse().expect("an address");
+    (running, address)
+}
+
+/// Numbered lines of JSON.
+pub(crate) fn numbered(range: std::ops::Range<u64>) -> Vec<String> {
+    range.map(|n| format!(r#"{{"n":{n},"text":"zwölf \"Boxkämpfer\""}}"#)).collect()
+}
