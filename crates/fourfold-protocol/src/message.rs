@@ -7,7 +7,7 @@ use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     Code, Kind, Offset, Portion, Refusal,
-    record::{elements, gather},
+    record::{Bounded, elements, gather},
 };
 
 /// Writes a portion as one JSON object on one line, without the line's end.
@@ -158,13 +158,15 @@ fn records(kind: Kind, array: &str, encoding: Option<&str>) -> Result<Vec<Bytes>
     match (kind, encoding) {
         (Kind::Json, None) => elements(array),
         (Kind::Text, None) => {
-            let texts: Vec<String> =
+            let texts: Bounded<String> =
                 serde_json::from_str(array).map_err(|_| invalid("the records of a text stream are strings"))?;
+            let texts = texts.all()?;
             Ok(gather(texts.iter().map(String::as_bytes)))
         }
         (Kind::Binary, Some("base64")) => {
-            let texts: Vec<String> = serde_json::from_str(array)
+            let texts: Bounded<String> = serde_json::from_str(array)
                 .map_err(|_| invalid("the records of a binary stream are base64 strings"))?;
+            let texts = texts.all()?;
             let decode = |text: &String| STANDARD.decode(text).map_err(|_| invalid("a record is not base64"));
             let parts = texts.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
             Ok(gather(parts.iter().map(Vec::as_slice)))

@@ -25,9 +25,12 @@ use crate::{
     streams::Budget,
 };
 
-/// So many bytes of recent records a stream keeps in memory: what a cursor that lags by a few wake-ups needs. Older ones
-/// are read from the engine.
+/// So many bytes of recent records a stream keeps in memory, its newest append apart: what a cursor that lags by a few wake-ups
+/// needs. Older ones are read from the engine.
 pub const RECENT_BYTES_MAX: usize = 256 * 1024;
+
+/// A larger append is not kept in memory: its readers read it from the engine.
+pub const RECENT_APPEND_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// One hot stream, shared by the engine and all its cursors.
 pub struct Stream {
@@ -58,9 +61,17 @@ pub(crate) struct State {
     pub(crate) oldest: u64,
     /// From here on `recent` has every record up to the tail.
     pub(crate) recent_from: u64,
-    pub(crate) recent: VecDeque<Record>,
+    /// By append, oldest first. An append's records share one allocation, so they are let go together.
+    recent: VecDeque<Recent>,
     recent_bytes: usize,
     pace: Pace,
+}
+
+/// One append.
+struct Recent {
+    records: Box<[Record]>,
+    /// What it takes: its bytes and its records' own.
+    bytes: usize,
 }
 
 /// The cursors of one shard.
@@ -144,8 +155,10 @@ impl Stream {
         if from < state.recent_from || from < state.oldest {
             return None;
         }
-        let first = state.recent.partition_point(|record| record.position < from);
-        Some(within(state.recent.range(first..), limit).cloned().collect())
+        let first = state.recent.partition_point(|append| append.records.last().is_none_or(|r| r.position < from));
+        let appends = state.recent.range(first..);
+        let records = appends.flat_map(|append| &append.records).skip_while(|record| record.position < from);
+        Some(within(records, limit).cloned().collect())
     }
 
     /// How many cursors follow it. A followed stream is in use: its TTL does not run out.
@@ -249,18 +262,19 @@ impl Stream {
     }
 
     fn remember(&self, state: &mut State, records: Vec<Record>, tail: u64) {
-        let added = records.iter().map(|r| r.data.len()).sum::<usize>();
-        let keep = if self.budget.take(added) { RECENT_BYTES_MAX } else { added };
-        state.recent_bytes += added;
-        state.recent.extend(records);
-        let mut freed = 0;
-        while state.recent_bytes > keep {
-            let Some(record) = state.recent.pop_front() else { break };
-            state.recent_bytes -= record.data.len();
-            freed += record.data.len();
+        let bytes = records.iter().map(|r| r.data.len() + size_of::<Record>()).sum::<usize>();
+        let mut keep = RECENT_BYTES_MAX.max(bytes);
+        state.recent_bytes += bytes;
+        state.recent.push_back(Recent { records: records.into(), bytes });
+        if !self.budget.take(bytes) || bytes > RECENT_APPEND_BYTES_MAX {
+            keep = 0;
         }
-        self.budget.give_back(freed);
-        state.recent_from = state.recent.front().map_or(tail, |first| first.position);
+        while state.recent_bytes > keep {
+            let Some(append) = state.recent.pop_front() else { break };
+            state.recent_bytes -= append.bytes;
+            self.budget.give_back(append.bytes);
+        }
+        state.recent_from = state.recent.front().and_then(|append| append.records.first()).map_or(tail, |r| r.position);
     }
 
     fn forget_frames(&self) {
