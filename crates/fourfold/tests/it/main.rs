@@ -2,6 +2,7 @@
 
 mod address;
 mod crash;
+mod damage;
 mod demo;
 mod follow;
 mod gap;
