@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod demo;
 mod follow;
+mod full_disk;
 mod gap;
 mod harness;
 mod kill;
