@@ -4,6 +4,7 @@ mod address;
 mod crash;
 mod damage;
 mod demo;
+mod drain;
 mod follow;
 mod full_disk;
 mod gap;
