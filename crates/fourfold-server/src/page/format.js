@@ -10,15 +10,19 @@ export function count(n) {
 
 export function bytes(n) {
   if (n < 1000) return `${whole.format(Math.round(n))} B`;
-  if (n < 1e6) return `${oneDecimal.format(n / 1e3)} kB`;
-  if (n < 1e9) return `${oneDecimal.format(n / 1e6)} MB`;
-  return `${oneDecimal.format(n / 1e9)} GB`;
+  if (n < 1e6) return `${threeDigits(n / 1e3)} kB`;
+  if (n < 1e9) return `${threeDigits(n / 1e6)} MB`;
+  return `${threeDigits(n / 1e9)} GB`;
 }
 
 export function duration(ms) {
   if (ms === null) return "–";
   if (Math.abs(ms) < 10_000) return `${whole.format(Math.round(ms))} ms`;
   return `${oneDecimal.format(ms / 1000)} s`;
+}
+
+function threeDigits(n) {
+  return n < 99.95 ? oneDecimal.format(n) : whole.format(n);
 }
 
 export const UNITS = {

@@ -69,12 +69,12 @@ export class Panel {
 
   #furnish() {
     const tabs = this.element.querySelector(".tabs");
-    for (const [id, { label, tab }] of Object.entries(TRANSPORTS)) {
+    for (const [id, { label }] of Object.entries(TRANSPORTS)) {
       const button = document.createElement("button");
       button.type = "button";
       button.dataset.action = "switch";
       button.dataset.to = id;
-      button.textContent = tab;
+      button.textContent = label;
       button.title = `Go on by ${label}`;
       button.addEventListener("click", () => this.#switch(id));
       tabs.append(button);
@@ -121,10 +121,9 @@ export class Panel {
     const { label, about } = TRANSPORTS[transport];
     const slots = this.#slots;
     say(slots.label, label);
-    say(slots.about, about);
     say(slots.state, state);
-    say(slots.note, note);
-    slots.note.title = note;
+    say(slots.about, note || about);
+    slots.about.title = note;
     // Of a text stream only WebSocket frames each record; the others carry the bytes as they come.
     say(slots["records-label"], stream.isJson || transport === "websocket" ? "Records" : "Pieces");
     say(slots.records, count(records));
