@@ -20,6 +20,7 @@ import { copyOf, say, slotsIn } from "./slots.js";
 import { Subscription } from "./subscription.js";
 import { TRANSPORTS } from "./transport.js";
 
+const FRAMING = new Set(["websocket", "sse"]);
 const RECENT = 8;
 const RECENT_CHARS = 160; // more would never be seen on one line
 
@@ -124,8 +125,8 @@ export class Panel {
     say(slots.state, state);
     say(slots.about, note || about);
     slots.about.title = note;
-    // Of a text stream only WebSocket frames each record; the others carry the bytes as they come.
-    say(slots["records-label"], stream.isJson || transport === "websocket" ? "Records" : "Pieces");
+    // Of a text stream a poll carries the bytes of many records as one.
+    say(slots["records-label"], stream.isJson || FRAMING.has(transport) ? "Records" : "Pieces");
     say(slots.records, count(records));
     say(slots.latency, duration(latency.median));
     say(slots.requests, count(requests));
