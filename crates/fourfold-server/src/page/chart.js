@@ -28,7 +28,7 @@ export class Chart {
     picture.append(this.#area);
     spec.lines.forEach((line, index) => {
       const path = shape("path", { class: `line line-${index + 1}` });
-      picture.append(path);
+      this.#area.after(path); // the first line on top of the second, where they are one
       this.#paths.push(path);
 
       const value = element("span", `chart-value line-${index + 1}`);

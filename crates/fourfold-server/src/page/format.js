@@ -1,6 +1,6 @@
 // Numbers as people read them: short, and of a width that does not jump.
 
-const whole = new Intl.NumberFormat("en");
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const oneDecimal = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const free = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 

@@ -132,7 +132,7 @@ export class Panel {
     say(slots.requests, count(requests));
     say(slots.bytes, bytes(received));
     for (const fault of ["lost", "doubled", "disordered"]) {
-      say(slots[fault], count(continuity[fault]));
+      say(slots[fault], continuity.judged ? count(continuity[fault]) : "–");
       slots[fault].classList.toggle("bad", continuity[fault] > 0);
     }
     say(slots.offset, offset);
