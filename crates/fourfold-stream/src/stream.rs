@@ -318,3 +318,87 @@ impl Tail {
         Self { position: word >> 2, closed: word & 1 != 0, deleted: word & 2 != 0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Streams, engine::Retention, streams::RECENT_BYTES_TOTAL_MAX};
+    use bytes::Bytes;
+
+    const ALL: Limit = Limit { records: usize::MAX, bytes: usize::MAX };
+
+    fn stream(streams: &Streams, name: &str) -> Arc<Stream> {
+        let config = StreamConfig {
+            content_type: "text/plain".into(),
+            ttl_seconds: None,
+            expires_at_ms: None,
+            retention: Retention::default(),
+            created_at_ms: 0,
+        };
+        let name = StreamName::new(name).expect("a plain name");
+        streams.heat(&name, Epoch(1), &Arc::new(config), 0, Tail::open(0))
+    }
+
+    /// Appends records of these lengths that share one allocation.
+    fn append(stream: &Arc<Stream>, lengths: &[usize]) {
+        let all = Bytes::from(vec![b'x'; lengths.iter().sum()]);
+        let (mut at, mut position) = (0, stream.tail().position);
+        let mut records = Vec::new();
+        for length in lengths {
+            records.push(Record { position, data: all.slice(at..at + length) });
+            (at, position) = (at + length, position + 1);
+        }
+        stream.advance(records, position, false, 0);
+    }
+
+    fn kept(stream: &Stream) -> usize {
+        let from = stream.state().recent_from;
+        stream.recent(from, ALL).expect("from the first one kept").len()
+    }
+
+    #[test]
+    fn a_small_record_does_not_keep_a_large_one_behind_it() {
+        let streams = Streams::new(Relay::new(1).0);
+        let stream = stream(&streams, "a");
+        append(&stream, &[RECENT_APPEND_BYTES_MAX, 1]);
+        assert_eq!(kept(&stream), 0, "too large an append is not kept at all");
+        append(&stream, &[RECENT_BYTES_MAX * 2, 1]);
+        assert_eq!(kept(&stream), 2);
+        append(&stream, &[1]);
+        assert_eq!(kept(&stream), 1, "an append goes whole");
+    }
+
+    #[test]
+    fn tiny_records_count_for_what_they_take() {
+        let streams = Streams::new(Relay::new(1).0);
+        let stream = stream(&streams, "a");
+        for _ in 0..100_000 {
+            append(&stream, &[0]);
+        }
+        assert!(kept(&stream) <= RECENT_BYTES_MAX / size_of::<Record>());
+    }
+
+    #[test]
+    fn all_streams_together_stay_within_the_budget() {
+        let streams = Streams::new(Relay::new(1).0);
+        let large = 1024 * 1024;
+        let all: Vec<_> = (0..100).map(|n| stream(&streams, &format!("s/{n}"))).collect();
+        all.iter().for_each(|stream| append(stream, &[large]));
+        let total: usize = all.iter().map(|stream| kept(stream) * large).sum();
+        assert!(total <= RECENT_BYTES_TOTAL_MAX && total > RECENT_BYTES_TOTAL_MAX / 2, "{total}");
+        drop((all, streams));
+    }
+
+    #[test]
+    fn what_is_kept_is_read_from_any_place_in_it() {
+        let streams = Streams::new(Relay::new(1).0);
+        let stream = stream(&streams, "a");
+        append(&stream, &[1, 1, 1]);
+        append(&stream, &[1]);
+        append(&stream, &[1, 1]);
+        for from in 0..=6 {
+            let positions: Vec<_> = stream.recent(from, ALL).expect("all is kept").iter().map(|r| r.position).collect();
+            assert_eq!(positions, (from..6).collect::<Vec<_>>());
+        }
+    }
+}

@@ -15,6 +15,7 @@ mod endings;
 mod gaps;
 mod lifetime;
 mod pipelining;
+mod restless_streams;
 mod slow_clients;
 mod transports_agree;
 mod vanishing_clients;
