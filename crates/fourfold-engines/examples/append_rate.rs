@@ -49,6 +49,7 @@ fn plain() -> Create {
         retention: Retention::default(),
         records: Vec::new(),
         closed: false,
+        fork: None,
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! - [`embedded`]: on the disk, over fjall
 //! - [`memory`]: nothing survives the process; for tests, demos and data that may go
-//! - `rules`: what both decide alike: conflicts, expiry, retention
+//! - `rules`: what both decide alike: conflicts, expiry, retention; `family`: who needs whose records; `forking`: where a fork begins
 
 pub mod embedded;
+mod family;
+mod forking;
 pub mod memory;
 mod rules;
 

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use fourfold_protocol::record::same_content_type;
 use fourfold_stream::{Append, Appended, Create, Head, ProducerState, Retention, StreamConfig};
 
 /// How often engines look for streams that are due: what an expiry may be late by where nobody asks for the stream.
@@ -25,18 +26,39 @@ pub(crate) fn configure(wish: &Create, defaults: Retention, now_ms: u64) -> Stre
             records: wish.retention.records.or(defaults.records),
         },
         created_at_ms: now_ms,
+        forked: None,
     }
 }
 
 /// In what an existing stream differs from a wish to create it.
-pub(crate) fn conflict(config: &StreamConfig, closed: bool, wish: &Create) -> Option<&'static str> {
+pub(crate) fn conflict(
+    config: &StreamConfig,
+    Head { oldest, closed, .. }: &Head,
+    wish: &Create,
+) -> Option<&'static str> {
+    let (oldest, closed) = (*oldest, *closed);
     let other = |wish: Option<u64>, have: Option<u64>| wish.is_some() && wish != have;
     let (wanted, have) = (wish.retention, config.retention);
-    if !config.content_type.eq_ignore_ascii_case(&wish.content_type) {
+    let is_fork = wish.fork.is_some();
+    let same_type = if is_fork {
+        wish.content_type.is_empty() || same_content_type(&wish.content_type, &config.content_type)
+    } else {
+        config.content_type.eq_ignore_ascii_case(&wish.content_type)
+    };
+    // A fork that says nothing of its end has its source's, which may be unknown by now.
+    let same_end = is_fork && wish.ttl_seconds.is_none() && wish.expires_at_ms.is_none();
+    let same_source = match (&config.forked, &wish.fork) {
+        (None, None) => true,
+        (Some(fork), Some(wish)) => fork.satisfies(wish, oldest),
+        _ => false,
+    };
+    if !same_source {
+        Some("source or fork point")
+    } else if !same_type {
         Some("content type")
-    } else if config.ttl_seconds != wish.ttl_seconds {
+    } else if !same_end && config.ttl_seconds != wish.ttl_seconds {
         Some("TTL")
-    } else if config.expires_at_ms != wish.expires_at_ms {
+    } else if !same_end && config.expires_at_ms != wish.expires_at_ms {
         Some("expiry")
     } else if closed != wish.closed {
         Some("closed status")
@@ -169,6 +191,7 @@ mod tests {
             retention: Retention::default(),
             records: Vec::new(),
             closed: false,
+            fork: None,
         };
         let config = configure(&wish, Retention::default(), 0);
         assert_eq!(expires_ms(&config, 1_000), Some(11_000));

@@ -19,7 +19,7 @@ pub mod sse;
 pub mod websocket;
 
 pub use name::StreamName;
-pub use offset::{Epoch, Offset, Start};
+pub use offset::{Epoch, Offset, Segment, Start};
 pub use portion::Portion;
 pub use record::{Kind, Record};
 pub use refusal::{Code, Refusal};

@@ -219,6 +219,7 @@ mod tests {
             kind,
             records: &records,
             next: at(9),
+            chain: &[],
             up_to_date: true,
             closed: false,
             cursor: Some(7),

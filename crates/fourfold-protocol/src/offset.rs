@@ -30,6 +30,15 @@ pub struct Offset {
     pub position: u64,
 }
 
+/// A run of records in a fork: up to the next segment, the last one without end. May be empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The life that they were appended to.
+    pub epoch: Epoch,
+    /// The position of the first one.
+    pub from: u64,
+}
+
 /// The greatest position that fits into a token.
 pub const POSITION_MAX: u64 = 9_999_999_999_999_999;
 

@@ -1,6 +1,6 @@
 //! What a cursor reads at one go, before a transport has written it.
 
-use crate::{Kind, Offset, Record};
+use crate::{Kind, Offset, Record, Segment};
 
 /// Records that follow each other, and where their reader stands after them.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +11,8 @@ pub struct Portion<'a> {
     pub records: &'a [Record],
     /// The offset after them.
     pub next: Offset,
+    /// Whose the stream's records are, if it is a fork.
+    pub chain: &'a [Segment],
     /// Whether `next` is the tail.
     pub up_to_date: bool,
     /// Whether the stream is closed and `next` is its end.
@@ -19,4 +21,13 @@ pub struct Portion<'a> {
     pub cursor: Option<u64>,
     /// Records before these that the reader wanted and retention has dropped: from where, to where.
     pub gap: Option<(Offset, Offset)>,
+}
+
+impl Portion<'_> {
+    /// The token of a place in it.
+    #[must_use]
+    pub fn offset(&self, position: u64) -> Offset {
+        let segment = self.chain.iter().rev().find(|segment| segment.from <= position);
+        Offset { epoch: segment.map_or(self.next.epoch, |segment| segment.epoch), position }
+    }
 }

@@ -40,6 +40,7 @@ codes! {
     InvalidName = "invalid-name", 400, false, "the path is not a stream name";
     InvalidOffset = "invalid-offset", 400, false, "the offset is not one that this server hands out";
     OffsetPastTail = "offset-past-tail", 400, false, "the offset lies past the end of the stream";
+    InvalidForkOffset = "invalid-fork-offset", 400, false, "the source has no such place to fork at";
     InvalidQuery = "invalid-query", 400, false, "a query parameter cannot be understood";
     InvalidHeader = "invalid-header", 400, false, "a header cannot be understood";
     InvalidJson = "invalid-json", 400, false, "the body is not JSON";
@@ -58,10 +59,13 @@ codes! {
     MethodNotAllowed = "method-not-allowed", 405, false, "the method is not allowed here";
     RequestTimeout = "request-timeout", 408, true, "the request did not arrive in time";
     StreamExists = "stream-exists", 409, false, "the stream exists with another configuration";
+    DeletedWithForks = "deleted-with-forks", 409, false, "the stream was deleted, and forks of it live";
+    ForkTooDeep = "fork-too-deep", 409, false, "the chain of forks is too long";
     StreamClosed = "stream-closed", 409, false, "the stream is closed";
     ContentTypeMismatch = "content-type-mismatch", 409, false, "the content type is not the stream's";
     SequenceRegression = "sequence-regression", 409, false, "Stream-Seq must grow";
     ProducerGap = "producer-gap", 409, false, "a producer's sequence has a hole";
+    StreamGone = "stream-gone", 410, false, "the stream was deleted, and only its forks can be read";
     OffsetTrimmed = "offset-trimmed", 410, false, "retention has dropped the record at this offset";
     OffsetOfAnotherEpoch = "offset-of-another-epoch", 410, false, "the offset belongs to another life of the stream";
     BodyTooLarge = "body-too-large", 413, false, "the body is too large";

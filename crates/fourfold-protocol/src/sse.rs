@@ -28,7 +28,7 @@ pub fn write(portion: &Portion<'_>, out: &mut Vec<u8>) {
         (kind, records) => {
             let (last, before) = records.split_last().expect("the empty slice was matched above");
             for record in before {
-                let next = Offset { position: record.position + 1, ..portion.next };
+                let next = portion.offset(record.position + 1);
                 write_data(kind, &record.data, next, out);
                 write_control(&Portion { next, up_to_date: false, closed: false, ..*portion }, out);
             }
@@ -108,7 +108,8 @@ mod tests {
         let next = Offset { epoch: Epoch(1), position: records.len() as u64 };
         let cursor = (!closed).then_some(5);
         let mut out = Vec::new();
-        write(&Portion { kind, records: &records, next, up_to_date: true, closed, cursor, gap: None }, &mut out);
+        let chain = &[];
+        write(&Portion { kind, records: &records, next, chain, up_to_date: true, closed, cursor, gap: None }, &mut out);
         String::from_utf8(out).unwrap()
     }
 

@@ -30,6 +30,8 @@ header_names! {
     STREAM_RETENTION_BYTES = "stream-retention-bytes";
     STREAM_RETENTION_RECORDS = "stream-retention-records";
     STREAM_FORKED_FROM = "stream-forked-from";
+    STREAM_FORK_OFFSET = "stream-fork-offset";
+    STREAM_FORK_SUB_OFFSET = "stream-fork-sub-offset";
     STREAM_SSE_DATA_ENCODING = "stream-sse-data-encoding";
     PRODUCER_ID = "producer-id";
     PRODUCER_EPOCH = "producer-epoch";

@@ -72,6 +72,7 @@ impl Context {
     pub(crate) async fn open(&self, name: &StreamName) -> Result<Arc<Stream>, Refusal> {
         self.engine.open(name).await.map_err(|e| match e {
             OpenError::NotFound => not_found(name),
+            OpenError::Gone => gone(name),
             OpenError::Unavailable(why) => unavailable(&why),
         })
     }
@@ -88,6 +89,10 @@ const COME_BACK_MS_MIN: u64 = 500;
 
 pub(crate) fn not_found(name: &StreamName) -> Refusal {
     Refusal::new(Code::StreamNotFound, format!("there is no stream '{name}': create it with PUT"))
+}
+
+pub(crate) fn gone(name: &StreamName) -> Refusal {
+    Refusal::new(Code::StreamGone, format!("'{name}' was deleted or has expired: only its forks can still be read"))
 }
 
 pub(crate) fn unavailable(why: &Unavailable) -> Refusal {

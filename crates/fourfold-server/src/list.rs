@@ -29,7 +29,11 @@ pub(crate) async fn get(query: &Query, context: &Context) -> Result<Answer, Refu
 }
 
 fn entry(listed: &Listed) -> Value {
-    let offset = |position| Offset { epoch: listed.epoch, position }.to_string();
+    let forked = listed.config.forked.as_deref();
+    let offset = |position| {
+        let inherited = forked.and_then(|fork| fork.owner(position));
+        Offset { epoch: inherited.unwrap_or(listed.epoch), position }.to_string()
+    };
     let mut entry = json!({
         "name": listed.name.as_str(),
         "contentType": listed.config.content_type,
@@ -43,6 +47,13 @@ fn entry(listed: &Listed) -> Value {
     }
     if let Some(ms) = listed.config.expires_at_ms {
         entry["expiresAt"] = json!(timestamp::format(ms));
+    }
+    if let Some(fork) = forked {
+        entry["forkedFrom"] = json!(fork.from.as_str());
+        entry["forkOffset"] = json!(fork.anchor().to_string());
+        if fork.sub > 0 {
+            entry["forkSubOffset"] = json!(fork.sub);
+        }
     }
     entry
 }

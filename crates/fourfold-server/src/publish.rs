@@ -5,11 +5,13 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use fourfold_protocol::Kind;
 use fourfold_protocol::{
-    Code, Offset, Refusal, StreamName,
+    Code, Refusal, Start, StreamName,
     message::SAFE_INTEGER_MAX,
     record::{is_content_type, same_content_type, split},
 };
-use fourfold_stream::{Append, AppendError, Appended, Create, CreateError, Producer, Retention, Stream};
+use fourfold_stream::{
+    Append, AppendError, Appended, Create, CreateError, ForkError, ForkWish, Producer, Retention, Stream,
+};
 use http::{HeaderName, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -17,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::{
     answer::{self, Answer},
-    context::{Context, not_found, unavailable},
+    context::{Context, gone, not_found, unavailable},
     limits::{PRODUCER_ID_BYTES_MAX, TTL_SECONDS_MAX},
     routes::STREAMS,
     timestamp,
@@ -62,12 +64,7 @@ impl Body {
 }
 
 pub(crate) async fn put(parts: &Parts, body: Body, name: &StreamName, context: &Context) -> Result<Answer, Refusal> {
-    if parts.headers.contains_key(answer::STREAM_FORKED_FROM) {
-        return Err(Refusal::new(
-            Code::NotImplemented,
-            "forks are not served yet: create the stream without Stream-Forked-From",
-        ));
-    }
+    let fork = fork(parts)?;
     let ttl_seconds = number(parts, &answer::STREAM_TTL)?;
     if ttl_seconds.is_some_and(|ttl| ttl > TTL_SECONDS_MAX) {
         return Err(Refusal::new(Code::InvalidHeader, format!("Stream-TTL is at most {TTL_SECONDS_MAX} seconds")));
@@ -84,10 +81,11 @@ pub(crate) async fn put(parts: &Parts, body: Body, name: &StreamName, context: &
     if ttl_seconds.is_some() && expires_at_ms.is_some() {
         return Err(Refusal::new(Code::InvalidHeader, "Stream-TTL and Stream-Expires-At exclude each other: give one"));
     }
-    let content_type = content_type(parts)?.unwrap_or("application/octet-stream");
+    let given = content_type(parts)?;
+    let mut content_type = given.map_or("application/octet-stream", |given| given).to_owned();
     let wish = Create {
         records: Vec::new(),
-        content_type: content_type.to_owned(),
+        content_type: String::new(),
         ttl_seconds,
         expires_at_ms,
         retention: Retention {
@@ -96,17 +94,21 @@ pub(crate) async fn put(parts: &Parts, body: Body, name: &StreamName, context: &
             records: number(parts, &answer::STREAM_RETENTION_RECORDS)?,
         },
         closed: says_closed(parts),
+        fork,
     };
     let body = body.read().await?;
+    if let Some(fork) = wish.fork.as_ref().filter(|_| given.is_none()) {
+        // Only a body needs to know; the engine goes by its own look at the source.
+        content_type = if body.is_empty() {
+            String::new()
+        } else {
+            context.engine.open(&fork.from).await.map_or_else(|_| String::new(), |s| s.config().content_type.clone())
+        };
+    }
     // An empty body is no record, also where an empty text would not be JSON.
-    let records = if body.is_empty() { Vec::new() } else { split(Kind::of(content_type), &body)? };
-    let created = context.engine.create(name, Create { records, ..wish }).await.map_err(|e| match e {
-        CreateError::Conflict(what) => Refusal::new(
-            Code::StreamExists,
-            format!("'{name}' exists with another {what}: use it as it is, delete it, or take another name"),
-        ),
-        CreateError::Unavailable(why) => unavailable(&why),
-    })?;
+    let records = if body.is_empty() { Vec::new() } else { split(Kind::of(&content_type), &body)? };
+    let wish = Create { records, content_type, ..wish };
+    let created = context.engine.create(name, wish).await.map_err(|e| not_created(e, name))?;
     let stream = &created.stream;
     let tail = stream.tail();
     let location = location(parts, name);
@@ -120,6 +122,69 @@ pub(crate) async fn put(parts: &Parts, body: Body, name: &StreamName, context: &
         answer::put(&mut parts, answer::STREAM_CLOSED, "true");
     }
     Ok(answer::empty(parts))
+}
+
+/// The fork that a creation asks for. Spec: "Stream forking".
+fn fork(parts: &Parts) -> Result<Option<ForkWish>, Refusal> {
+    let invalid = |detail: &str| Refusal::new(Code::InvalidHeader, detail);
+    let (at, sub) = (text(parts, &answer::STREAM_FORK_OFFSET)?, number(parts, &answer::STREAM_FORK_SUB_OFFSET)?);
+    let Some(from) = text(parts, &answer::STREAM_FORKED_FROM)? else {
+        return match (at, sub) {
+            (None, None) => Ok(None),
+            _ => Err(invalid("Stream-Fork-Offset and Stream-Fork-Sub-Offset need Stream-Forked-From")),
+        };
+    };
+    let from = from.strip_prefix(STREAMS).ok_or_else(|| {
+        invalid("Stream-Forked-From is the path of a stream's URL on this server, such as /v1/stream/chat/7")
+    })?;
+    let from = StreamName::parse(from)?;
+    let at = match at {
+        None => None,
+        Some(BEGINNING) => Some(Start::Oldest),
+        Some(token) => Some(Start::parse(token).ok_or_else(|| {
+            let detail = "Stream-Fork-Offset is an offset that the source has handed out, or '-1' for its start";
+            Refusal::new(Code::InvalidOffset, detail)
+        })?),
+    };
+    Ok(Some(ForkWish { from, at, sub: sub.unwrap_or(0) }))
+}
+
+/// What the protocol's other implementations call the start of every stream.
+const BEGINNING: &str = "0000000000000000_0000000000000000";
+
+fn not_created(error: CreateError, name: &StreamName) -> Refusal {
+    match error {
+        CreateError::Conflict(what) => Refusal::new(
+            Code::StreamExists,
+            format!("'{name}' exists with another {what}: use it as it is, delete it, or take another name"),
+        ),
+        CreateError::Gone => Refusal::new(
+            Code::DeletedWithForks,
+            format!(
+                "'{name}' was deleted or has expired, and its forks keep the name: take another one, or delete them"
+            ),
+        ),
+        CreateError::Fork(why) => not_forked(&why),
+        CreateError::Unavailable(why) => unavailable(&why),
+    }
+}
+
+fn not_forked(why: &ForkError) -> Refusal {
+    let sentence = |code, advice: &str| Refusal::new(code, format!("{why}: {advice}"));
+    match why {
+        ForkError::NotFound => sentence(Code::StreamNotFound, "create it first, or fork another one"),
+        ForkError::Gone => sentence(Code::DeletedWithForks, "fork one of its forks"),
+        ForkError::ContentType(_) => sentence(Code::ContentTypeMismatch, "leave Content-Type out, or give that one"),
+        ForkError::AnotherEpoch => sentence(Code::InvalidForkOffset, "use an offset that the source has handed out"),
+        ForkError::PastTail { tail } => {
+            sentence(Code::OffsetPastTail, "fork at an earlier place").with("streamNextOffset", tail.to_string())
+        }
+        ForkError::Trimmed { oldest } => {
+            sentence(Code::OffsetTrimmed, "fork at oldestOffset or later").with("oldestOffset", oldest.to_string())
+        }
+        ForkError::SubOffset(_) => sentence(Code::InvalidForkOffset, "give a smaller Stream-Fork-Sub-Offset"),
+        ForkError::TooDeep => sentence(Code::ForkTooDeep, "fork a stream nearer to the first one"),
+    }
 }
 
 pub(crate) async fn post(parts: &Parts, body: Body, name: &StreamName, context: &Context) -> Result<Answer, Refusal> {
@@ -176,6 +241,7 @@ pub(crate) async fn delete(name: &StreamName, context: &Context) -> Result<Answe
     let stream = context.open(name).await?;
     context.engine.delete(&stream).await.map_err(|e| match e {
         fourfold_stream::OpenError::NotFound => not_found(name),
+        fourfold_stream::OpenError::Gone => gone(name),
         fourfold_stream::OpenError::Unavailable(why) => unavailable(&why),
     })?;
     Ok(answer::empty(answer::head(StatusCode::NO_CONTENT)))
@@ -193,7 +259,7 @@ pub(crate) fn append(
 }
 
 fn refused(error: AppendError, stream: &Stream) -> Refusal {
-    let offset = |position| Offset { epoch: stream.epoch(), position }.to_string();
+    let offset = |position| stream.offset(position).to_string();
     match error {
         AppendError::NotFound => not_found(stream.name()),
         AppendError::Closed { tail } => {

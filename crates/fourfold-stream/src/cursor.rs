@@ -84,13 +84,13 @@ impl Cursor {
             let oldest = stream.offset(oldest).to_string();
             Err(Refusal::new(code, detail).with("offset", offset.to_string()).with("oldestOffset", oldest))
         };
-        if offset.epoch != stream.epoch() {
+        let Some(position) = stream.position(offset) else {
             return from_oldest(
                 Code::OffsetOfAnotherEpoch,
                 format!("{offset} belongs to another life of the stream: read on from oldestOffset"),
             );
-        }
-        if offset.position > tail {
+        };
+        if position > tail {
             return Err(Refusal::new(
                 Code::OffsetPastTail,
                 format!(
@@ -99,13 +99,13 @@ impl Cursor {
                 ),
             ));
         }
-        if offset.position < oldest {
+        if position < oldest {
             return from_oldest(
                 Code::OffsetTrimmed,
                 format!("retention has dropped the records from {offset} on: read on from oldestOffset"),
             );
         }
-        Ok(offset.position)
+        Ok(position)
     }
 
     /// A cursor at a position, from [`place`](Self::place).
@@ -235,7 +235,9 @@ impl Cursor {
         let offset = self.stream.offset(next);
         let gap = self.gap.as_deref().map(|lost| (*lost, self.stream.offset(self.at)));
         let cursor = (!closed).then_some(interval);
-        let portion = Portion { kind: self.stream.kind(), records, next: offset, up_to_date, closed, cursor, gap };
+        let chain = self.stream.config().forked.as_ref().map_or(&[][..], |fork| &fork.chain);
+        let portion =
+            Portion { kind: self.stream.kind(), records, next: offset, chain, up_to_date, closed, cursor, gap };
         Frame { bytes: dialect.encode(&portion), records: records.len(), next, up_to_date, closed }
     }
 

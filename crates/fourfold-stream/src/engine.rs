@@ -7,9 +7,12 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use fourfold_protocol::{Epoch, Record, StreamName};
+use fourfold_protocol::{Epoch, Offset, Record, StreamName};
 
-use crate::{Stream, Streams};
+use crate::{
+    Stream, Streams,
+    fork::{Fork, ForkWish},
+};
 
 /// A future that an engine hands out; boxed, so that a server holds any engine as `Arc<dyn Engine>`.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
@@ -22,7 +25,8 @@ pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
 /// **Durability.** A future of `create`, `append` or `delete` resolves once a crash (of the kind that the engine's durability mode names) cannot
 /// take the change back. Only then the stream's tail moves and sleepers wake.
 pub trait Engine: Send + Sync + 'static {
-    /// Creates a stream, or finds that it exists with the same configuration.
+    /// Creates a stream, or finds that it exists with the same configuration. A fork keeps its source's records readable for itself, whatever
+    /// becomes of the source; none are copied.
     fn create(&self, name: &StreamName, wish: Create) -> Pending<Result<Created, CreateError>>;
 
     /// The hot handle of a stream. The same handle for everybody while anybody holds it.
@@ -40,9 +44,12 @@ pub trait Engine: Send + Sync + 'static {
     fn read(&self, stream: &Arc<Stream>, from: u64, limit: Limit) -> Pending<Result<Batch, ReadError>>;
 
     /// Deletes the stream with its records. Cursors on it end as [`Ended::Deleted`](crate::Ended::Deleted).
+    ///
+    /// With forks of it alive the name stays taken ([`OpenError::Gone`]) and the records that they show stay, until the last one has gone.
+    /// The same when it expires.
     fn delete(&self, stream: &Arc<Stream>) -> Pending<Result<(), OpenError>>;
 
-    /// Streams in byte order of their names, without the expired ones.
+    /// Streams in byte order of their names, without those that have expired or are gone.
     fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Pending<Result<Listing, Unavailable>>;
 
     /// Counts as a use: a stream with a TTL begins its countdown again. Cheap, never waits; survives a restart to within
@@ -84,6 +91,8 @@ pub struct StreamConfig {
     pub retention: Retention,
     /// When it was created, in milliseconds since the Unix epoch. For people; ordering uses the epoch.
     pub created_at_ms: u64,
+    /// Where it comes from, if it is a fork.
+    pub forked: Option<Box<Fork>>,
 }
 
 /// What a stream keeps at most: whole records are dropped from the old end as soon as one of these is passed, but never
@@ -101,7 +110,7 @@ pub struct Retention {
 /// A wish to create a stream.
 #[derive(Clone, Debug)]
 pub struct Create {
-    /// The media type.
+    /// The media type. Of a fork it is the source's; empty if that is not checked.
     pub content_type: String,
     /// See [`StreamConfig::ttl_seconds`].
     pub ttl_seconds: Option<u64>,
@@ -113,6 +122,8 @@ pub struct Create {
     pub records: Vec<Bytes>,
     /// Whether the stream is closed from the start.
     pub closed: bool,
+    /// To begin with the records of another stream. What is `None` above is then as the source has it.
+    pub fork: Option<ForkWish>,
 }
 
 /// A stream was created, or was there.
@@ -207,9 +218,50 @@ pub enum CreateError {
     /// It exists, and differs in what the text names.
     #[error("the stream exists with another {0}")]
     Conflict(&'static str),
+    /// It was deleted or has expired, and forks of it live.
+    #[error("the stream is gone, but forks of it live")]
+    Gone,
+    /// It cannot be forked from there.
+    #[error(transparent)]
+    Fork(#[from] ForkError),
     /// See there.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+}
+
+/// Why a stream was not forked.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ForkError {
+    /// There is no such source.
+    #[error("there is no such source")]
+    NotFound,
+    /// The source was deleted or has expired, and other forks of it live.
+    #[error("the source is gone")]
+    Gone,
+    /// The fork was to have another content type than the source.
+    #[error("the source's content type is {0}")]
+    ContentType(String),
+    /// The offset was never handed out for the source.
+    #[error("the offset belongs to another stream")]
+    AnotherEpoch,
+    /// The offset lies past the source's tail.
+    #[error("the offset lies past the source's tail {tail}")]
+    PastTail {
+        /// Where the source ends.
+        tail: Offset,
+    },
+    /// Retention has dropped the source's records there.
+    #[error("the source's records before {oldest} were dropped")]
+    Trimmed {
+        /// The oldest record that the source keeps.
+        oldest: Offset,
+    },
+    /// The sub-offset names more than there is.
+    #[error("the sub-offset goes {0}")]
+    SubOffset(&'static str),
+    /// The source is a fork of a fork, and so on, too often.
+    #[error("the chain of forks is too long")]
+    TooDeep,
 }
 
 /// Why a stream was not opened.
@@ -218,6 +270,9 @@ pub enum OpenError {
     /// Never created, deleted, or expired.
     #[error("there is no such stream")]
     NotFound,
+    /// Deleted or expired, and forks of it live.
+    #[error("the stream is gone, but forks of it live")]
+    Gone,
     /// See there.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

@@ -10,12 +10,14 @@
 //! - [`relay`]: wakes the subscribers of a shard from within that shard
 //! - [`streams`]: the streams that are hot
 //! - [`cursor`]: a subscriber's place, and what it reads next
+//! - [`fork`]: streams that begin with records of another one
 //! - [`frame`]: records encoded once for a dialect and shared by every cursor that stands at the same place
 //! - [`pace`]: how often a stream moves, for the advice to pollers
 
 pub mod admission;
 pub mod cursor;
 pub mod engine;
+pub mod fork;
 pub mod frame;
 pub mod pace;
 pub mod relay;
@@ -25,10 +27,11 @@ pub mod streams;
 pub use admission::{Admission, Head, ProducerState};
 pub use cursor::{Cursor, Ended, Next, ReadRefusal};
 pub use engine::{
-    Append, AppendError, Appended, Batch, Create, CreateError, Created, Engine, Limit, Listed, Listing, OpenError,
-    Pending, Producer, ReadError, Retention, StreamConfig, Unavailable,
+    Append, AppendError, Appended, Batch, Create, CreateError, Created, Engine, ForkError, Limit, Listed, Listing,
+    OpenError, Pending, Producer, ReadError, Retention, StreamConfig, Unavailable,
 };
-pub use fourfold_protocol::Portion;
+pub use fork::{Fork, ForkWish};
+pub use fourfold_protocol::{Portion, Segment};
 pub use frame::{Dialect, Frame};
 pub use relay::{Relay, RelayTask, Shard};
 pub use stream::{Stream, Tail};

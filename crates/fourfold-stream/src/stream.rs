@@ -144,9 +144,18 @@ impl Stream {
         self.state().oldest
     }
 
-    /// The token for a position.
+    /// The token for a position: before the fork point of a fork the source's.
     pub fn offset(&self, position: u64) -> Offset {
-        Offset { epoch: self.epoch, position }
+        let inherited = self.config.forked.as_ref().and_then(|fork| fork.owner(position));
+        Offset { epoch: inherited.unwrap_or(self.epoch), position }
+    }
+
+    /// The position for a token, which may lie past the tail; `None` if it was never handed out for this stream.
+    pub fn position(&self, offset: Offset) -> Option<u64> {
+        match &self.config.forked {
+            Some(fork) => fork.place(offset),
+            None => (offset.epoch == self.epoch).then_some(offset.position),
+        }
     }
 
     /// The records from `from` on, if they are in memory: none at the tail. `None` if only the engine has them.
@@ -334,6 +343,7 @@ mod tests {
             expires_at_ms: None,
             retention: Retention::default(),
             created_at_ms: 0,
+            forked: None,
         };
         let name = StreamName::new(name).expect("a plain name");
         streams.heat(&name, Epoch(1), &Arc::new(config), 0, Tail::open(0))

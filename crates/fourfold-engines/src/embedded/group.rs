@@ -95,7 +95,8 @@ impl<'a> Group<'a> {
                         // Heated empty and then moved, so that the first records are in memory.
                         let head = &life.log.head;
                         life.tell(&around.timers);
-                        let stream = around.streams.heat(&life.name, life.epoch, &life.config, 0, Tail::open(0));
+                        let begin = life.config.forked.as_ref().map_or(0, |fork| fork.point);
+                        let stream = around.streams.heat(&life.name, life.epoch, &life.config, 0, Tail::open(begin));
                         stream.advance(records, head.tail, head.closed, head.oldest);
                         Created { stream, fresh }
                     });
@@ -107,40 +108,51 @@ impl<'a> Group<'a> {
 
     fn judge_create(&mut self, name: &StreamName, wish: Create) -> Result<(Life, Vec<Record>, bool), CreateError> {
         if let Some(life) = self.find(name)? {
-            return match rules::conflict(&life.config, life.log.head.closed, &wish) {
+            return match rules::conflict(&life.config, &life.log.head, &wish) {
                 Some(what) => Err(CreateError::Conflict(what)),
                 None => Ok((life.clone(), Vec::new(), false)),
             };
         }
+        if self.is_gone(name) {
+            return Err(CreateError::Gone);
+        }
         self.room()?;
-        self.last_epoch = self.now.max(self.last_epoch + 1);
-        let epoch = Epoch(self.last_epoch);
-        let config = rules::configure(&wish, self.around.defaults, self.now);
-        let named = Named { epoch, config: config.clone(), forked: None };
-        self.put(Space::Names, name.as_str().into(), named.encode());
-        self.put(Space::Meta, keys::LAST_EPOCH.into(), epoch.0.to_be_bytes().into());
-        self.names.insert(name.clone(), Some(epoch));
+        let epoch = Epoch(self.now.max(self.last_epoch + 1));
+        let (config, log, part) = match &wish.fork {
+            None => (rules::configure(&wish, self.around.defaults, self.now), Log::default(), None),
+            Some(fork) => self.leave(epoch, &wish, fork)?,
+        };
+        let named = Named { epoch, config: config.clone() };
         let life = Life {
             name: name.clone(),
             epoch,
             config: Arc::new(config),
-            log: Log { used_ms: self.now, ..Log::default() },
-            known_oldest: 0,
+            known_clearable: log.cleared,
+            log: Log { used_ms: self.now, ..log },
             state: State::Changed,
         };
         self.lives.insert(epoch, life);
-        let first = Append { records: wish.records, close: wish.closed, ..Append::default() };
-        let (records, _) = self.push(epoch, first, None)?;
+        let records = part.into_iter().chain(wish.records).collect();
+        let first = Append { records, close: wish.closed, ..Append::default() };
+        let pushed = self.push(epoch, first, None);
+        let (records, _) = pushed.inspect_err(|_| drop(self.lives.remove(&epoch)))?;
+        self.put(Space::Names, name.as_str().into(), named.encode());
+        self.put(Space::Meta, keys::LAST_EPOCH.into(), epoch.0.to_be_bytes().into());
+        self.last_epoch = epoch.0;
+        self.names.insert(name.clone(), Some(epoch));
+        self.tie_fresh(epoch);
         Ok((self.lives[&epoch].clone(), records, true))
     }
 
     pub(crate) fn open(&mut self, name: &StreamName, answer: Answer<Result<Arc<Stream>, OpenError>>) {
         let found = self.find(name).map(|life| life.cloned());
+        let gone = self.is_gone(name);
         let around = self.around.clone();
         self.outcomes.push(Box::new(move |durable| {
             let _ = answer.send(match (durable, found) {
                 (Err(why), _) => Err(why.clone().into()),
                 (_, Err(why)) => Err(why.into()),
+                (_, Ok(None)) if gone => Err(OpenError::Gone),
                 (_, Ok(None)) => Err(OpenError::NotFound),
                 (_, Ok(Some(life))) => Ok(life.heat(&around)),
             });
@@ -200,9 +212,10 @@ impl<'a> Group<'a> {
 
     pub(crate) fn delete(&mut self, stream: &Stream, answer: Answer<Result<(), OpenError>>) {
         let (name, epoch) = (stream.name().clone(), stream.epoch());
-        let ended = match self.find(&name) {
+        let ended = match self.find(&name).map(|life| life.map(|life| life.epoch)) {
             Err(why) => Err(why.into()),
-            Ok(Some(life)) if life.epoch == epoch => self.frozen().map(|()| self.end(epoch)).map_err(Into::into),
+            Ok(Some(found)) if found == epoch => self.frozen().and_then(|()| self.end(epoch)).map_err(Into::into),
+            Ok(None) if self.is_gone(&name) && self.names[&name] == Some(epoch) => Err(OpenError::Gone),
             Ok(_) => Err(OpenError::NotFound),
         };
         self.answer(answer, ended);
@@ -218,7 +231,7 @@ impl<'a> Group<'a> {
         let life = self.lives.get(&epoch).expect("the caller has found it");
         let mut log = life.log.clone();
         let config = Arc::clone(&life.config);
-        let (first, known_oldest) = (log.head.tail, life.known_oldest);
+        let (first, known_clearable) = (log.head.tail, life.known_clearable);
         let done = rules::apply(&mut log.head, &append, advanced);
         log.used_ms = self.now;
         let remember = config.retention != Retention::default();
@@ -233,6 +246,7 @@ impl<'a> Group<'a> {
         log.bytes += added;
         self.trim(epoch, &mut log, config.retention)?;
         let stale = self.stale(epoch, &log, &config)?;
+        self.moved(epoch, &mut log)?;
         // From here on nothing can fail: a part of an append must not be staged.
         if let (Some(by), Some(state)) = (append.producer, advanced) {
             self.put(Space::Producers, keys::producer(epoch, &by.id), meta::encode_producer(state));
@@ -245,7 +259,7 @@ impl<'a> Group<'a> {
             let value = Some(meta::encode_record(self.now, &record.data));
             self.records.push(Write { space: Space::Records, key, value });
         }
-        self.clear(epoch, &mut log, known_oldest, records.len() as u64 + CLEARED_MORE);
+        self.clear(epoch, &mut log, known_clearable, records.len() as u64 + CLEARED_MORE);
         self.plan(epoch, &mut log, &config, stale);
         let life = self.lives.get_mut(&epoch).expect("the caller has found it");
         (life.log, life.state) = (log, State::Changed);
@@ -256,9 +270,12 @@ impl<'a> Group<'a> {
     pub(super) fn find(&mut self, name: &StreamName) -> Result<Option<&Life>, Unavailable> {
         let Some(epoch) = self.epoch(name)? else { return Ok(None) };
         let life = &self.lives[&epoch];
+        if life.gone() {
+            return Ok(None);
+        }
         if self.expired(life) {
             if self.frozen().is_ok() {
-                self.end(epoch);
+                self.end(epoch)?;
             }
             return Ok(None);
         }
@@ -266,8 +283,9 @@ impl<'a> Group<'a> {
             let (mut log, config) = (life.log.clone(), Arc::clone(&life.config));
             self.trim(epoch, &mut log, config.retention)?;
             let oldest = log.head.oldest;
-            let life = self.lives.get_mut(&epoch).expect("it was there");
-            if oldest > life.log.head.oldest {
+            if oldest > self.lives[&epoch].log.head.oldest {
+                self.moved(epoch, &mut log)?;
+                let life = self.lives.get_mut(&epoch).expect("it was there");
                 (life.log, life.state) = (log, State::Changed);
                 let (streams, name) = (self.around.streams.clone(), name.clone());
                 self.outcomes.push(Box::new(move |durable| {
@@ -283,7 +301,7 @@ impl<'a> Group<'a> {
     }
 
     /// Brings a life into the group.
-    fn epoch(&mut self, name: &StreamName) -> Result<Option<Epoch>, Unavailable> {
+    pub(super) fn epoch(&mut self, name: &StreamName) -> Result<Option<Epoch>, Unavailable> {
         if let Some(staged) = self.names.get(name) {
             return Ok(*staged);
         }
@@ -310,11 +328,12 @@ impl<'a> Group<'a> {
     fn load(&self, name: &StreamName) -> Result<Option<Life>, Unavailable> {
         let read = |space, key: &[u8]| self.store.get(space, key).map_err(|e| unavailable(&e));
         let Some(named) = read(Space::Names, name.as_str().as_bytes())? else { return Ok(None) };
-        let Named { epoch, config, .. } = Named::decode(&named).ok_or_else(|| damaged("stream"))?;
+        let Named { epoch, config } = Named::decode(&named).ok_or_else(|| damaged("stream"))?;
         let head = read(Space::Heads, &keys::epoch(epoch))?.ok_or_else(|| damaged("head"))?;
         let log = Log::decode(&head).ok_or_else(|| damaged("head"))?;
-        let known_oldest = log.head.oldest;
-        Ok(Some(Life { name: name.clone(), epoch, config: Arc::new(config), log, known_oldest, state: State::Stored }))
+        let known_clearable = log.ties.clearable(&log.head);
+        let (name, config) = (name.clone(), Arc::new(config));
+        Ok(Some(Life { name, epoch, config, log, known_clearable, state: State::Stored }))
     }
 
     fn producer(&self, epoch: Epoch, id: &str) -> Result<Option<ProducerState>, Unavailable> {
@@ -334,7 +353,7 @@ impl<'a> Group<'a> {
     }
 
     /// Takes a staged write back.
-    pub(crate) fn leave(&mut self, space: Space, key: Vec<u8>) {
+    pub(crate) fn unstage(&mut self, space: Space, key: Vec<u8>) {
         self.writes.remove(&(space, key));
     }
 

@@ -7,6 +7,7 @@
 //! producers  epoch id              → producer epoch, sequence
 //! agenda     time epoch            → name                            when to look at a stream again; may be early
 //! doomed     epoch                 →                                 deleted: its records and producers go bit by bit
+//! forks      epoch needs epoch     →                                 source, the least position that its fork needs, fork
 //! meta       "format" "epoch" "fourfold.commit"
 //! ```
 //!
@@ -24,10 +25,11 @@ pub(crate) enum Space {
     Agenda,
     Doomed,
     Meta,
+    Forks,
 }
 
 /// In the order of the variants.
-pub(crate) const SPACES: [&str; 7] = ["names", "heads", "records", "producers", "agenda", "doomed", "meta"];
+pub(crate) const SPACES: [&str; 8] = ["names", "heads", "records", "producers", "agenda", "doomed", "meta", "forks"];
 
 /// The number of this layout and of the encodings in [`super::meta`].
 pub(crate) const FORMAT: &[u8] = b"format";
@@ -50,6 +52,16 @@ pub(crate) fn agenda(at_ms: u64, epoch: Epoch) -> [u8; 16] {
 
 pub(crate) fn producer(epoch: Epoch, id: &str) -> Vec<u8> {
     [&epoch.0.to_be_bytes(), id.as_bytes()].concat()
+}
+
+pub(crate) fn fork(source: Epoch, needs: u64, fork: Epoch) -> Vec<u8> {
+    [source.0, needs, fork.0].map(u64::to_be_bytes).concat()
+}
+
+/// What a fork needs, and the fork.
+pub(crate) fn forked(key: &[u8]) -> Option<(u64, Epoch)> {
+    let (needs, fork) = numbers(key.get(8..)?)?;
+    Some((needs, Epoch(fork)))
 }
 
 /// The two numbers of a record's or an agenda's key.

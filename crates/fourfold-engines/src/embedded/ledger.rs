@@ -9,6 +9,7 @@ use fourfold_protocol::{Epoch, StreamName};
 use fourfold_stream::{Retention, Stream, StreamConfig, Streams, Tail, Unavailable};
 
 use super::{meta::Log, timers::Timers};
+use crate::family::Kin;
 
 /// Streams whose heads the committer has in memory, so that an append to a busy stream reads nothing.
 pub(crate) const LIVES_MAX: usize = 16_384;
@@ -25,8 +26,8 @@ pub(crate) struct Life {
     pub(crate) epoch: Epoch,
     pub(crate) config: Arc<StreamConfig>,
     pub(crate) log: Log,
-    /// Where retention stood after the last durable group, as readers know it.
-    pub(super) known_oldest: u64,
+    /// Own records before this one were needed by nobody after the last durable group, as readers know it.
+    pub(super) known_clearable: u64,
     pub(super) state: State,
 }
 
@@ -89,7 +90,7 @@ impl Changes {
                     named.remove();
                 }
             } else {
-                (life.state, life.known_oldest) = (State::Stored, life.log.head.oldest);
+                (life.state, life.known_clearable) = (State::Stored, life.clearable());
                 ledger.lives.insert(epoch, life);
             }
         }
@@ -119,7 +120,25 @@ impl Life {
         around.streams.heat(&self.name, self.epoch, &self.config, head.oldest, tail)
     }
 
+    /// Whether it is kept for its forks only.
+    pub(super) fn gone(&self) -> bool {
+        self.log.ties.gone
+    }
+
+    /// Own records before this one are needed by nobody.
+    pub(super) fn clearable(&self) -> u64 {
+        self.log.ties.clearable(&self.log.head)
+    }
+
+    pub(super) fn kin(&self) -> Kin {
+        let (name, config) = (self.name.clone(), Arc::clone(&self.config));
+        Kin { name, epoch: self.epoch, config, oldest: self.log.head.oldest, ties: self.log.ties }
+    }
+
     pub(super) fn tell(&self, timers: &Timers) {
+        if self.gone() {
+            return;
+        }
         timers.set(self.epoch, &self.name, &self.config, self.log.used_ms, self.log.look_ms);
     }
 }

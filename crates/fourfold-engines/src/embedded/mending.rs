@@ -110,5 +110,6 @@ fn plain() -> Create {
         retention: Retention::default(),
         records: Vec::new(),
         closed: false,
+        fork: None,
     }
 }

@@ -1,13 +1,17 @@
 //! How values are written: a version byte, then the fields in order. A reader refuses what it does not know.
 
 use bytes::{Buf, BufMut};
-use fourfold_protocol::Epoch;
-use fourfold_stream::{Head, Producer, ProducerState, Retention, StreamConfig};
+use fourfold_protocol::{Epoch, Segment, StreamName};
+use fourfold_stream::{Fork, Head, Producer, ProducerState, Retention, StreamConfig};
+
+use crate::family::Ties;
 
 /// The number of the layout in [`super::keys`] and of these encodings. Another number is refused at opening.
 pub(crate) const FORMAT: u64 = 1;
 
 const VERSION: u8 = 1;
+/// A head with ties follows; one without is written as version 1.
+const VERSION_TIED: u8 = 2;
 const NONE: u8 = 0;
 const SOME: u8 = 1;
 
@@ -16,9 +20,6 @@ const SOME: u8 = 1;
 pub(crate) struct Named {
     pub(crate) epoch: Epoch,
     pub(crate) config: StreamConfig,
-    /// The name, the epoch and the position that the stream was forked from. Always `None` today; there is room for it, so that
-    /// forks need no new format.
-    pub(crate) forked: Option<(String, Epoch, u64)>,
 }
 
 /// What the committer remembers of a stream.
@@ -32,6 +33,7 @@ pub(crate) struct Log {
     pub(crate) used_ms: u64,
     /// The stream's entry in the agenda; 0 for none.
     pub(crate) look_ms: u64,
+    pub(crate) ties: Ties,
 }
 
 impl Named {
@@ -46,13 +48,18 @@ impl Named {
         put_option(&mut out, config.retention.bytes);
         put_option(&mut out, config.retention.records);
         out.put_u64(config.created_at_ms);
-        match &self.forked {
+        match &config.forked {
             None => out.put_u8(NONE),
-            Some((name, epoch, position)) => {
+            Some(fork) => {
                 out.put_u8(SOME);
-                put_text(&mut out, name);
-                out.put_u64(epoch.0);
-                out.put_u64(*position);
+                put_text(&mut out, fork.from.as_str());
+                for number in [fork.epoch.0, fork.anchor, fork.sub] {
+                    out.put_u64(number);
+                }
+                for segment in &fork.chain {
+                    out.put_u64(segment.epoch.0);
+                    out.put_u64(segment.from);
+                }
             }
         }
         out
@@ -72,19 +79,20 @@ impl Named {
                 records: take_option(from)?,
             },
             created_at_ms: take_u64(from)?,
+            forked: match take_u8(from)? {
+                NONE => None,
+                SOME => Some(Box::new(take_fork(from)?)),
+                _ => return None,
+            },
         };
-        let forked = match take_u8(from)? {
-            NONE => None,
-            SOME => Some((take_text(from)?, Epoch(take_u64(from)?), take_u64(from)?)),
-            _ => return None,
-        };
-        from.is_empty().then_some(Self { epoch, config, forked })
+        from.is_empty().then_some(Self { epoch, config })
     }
 }
 
 impl Log {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
+        let tied = self.ties != Ties::default();
+        let mut out = vec![if tied { VERSION_TIED } else { VERSION }];
         for number in [self.head.oldest, self.head.tail, self.cleared, self.bytes, self.used_ms, self.look_ms] {
             out.put_u64(number);
         }
@@ -105,11 +113,16 @@ impl Log {
                 out.put_u64(by.seq);
             }
         }
+        if tied {
+            out.put_u8(u8::from(self.ties.gone));
+            out.put_u64(self.ties.shown);
+            out.put_u64(self.ties.needs);
+        }
         out
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut from = versioned(bytes)?;
+        let (version, mut from) = bytes.split_first()?;
         let from = &mut from;
         let (oldest, tail) = (take_u64(from)?, take_u64(from)?);
         let (cleared, bytes) = (take_u64(from)?, take_u64(from)?);
@@ -126,7 +139,12 @@ impl Log {
             _ => return None,
         };
         let head = Head { oldest, tail, closed, last_seq, closed_by };
-        (from.is_empty() && oldest <= tail).then_some(Self { head, cleared, bytes, used_ms, look_ms })
+        let ties = match *version {
+            VERSION => Ties::default(),
+            VERSION_TIED => Ties { gone: take_u8(from)? != 0, shown: take_u64(from)?, needs: take_u64(from)? },
+            _ => return None,
+        };
+        (from.is_empty() && oldest <= tail).then_some(Self { head, cleared, bytes, used_ms, look_ms, ties })
     }
 }
 
@@ -177,6 +195,20 @@ fn put_option(out: &mut Vec<u8>, number: Option<u64>) {
     }
 }
 
+/// The chain is the last field: it ends with the value.
+fn take_fork(from: &mut &[u8]) -> Option<Fork> {
+    let name = StreamName::new(&take_text(from)?).ok()?;
+    let (epoch, anchor, sub) = (Epoch(take_u64(from)?), take_u64(from)?, take_u64(from)?);
+    let mut chain = Vec::new();
+    while !from.is_empty() {
+        chain.push(Segment { epoch: Epoch(take_u64(from)?), from: take_u64(from)? });
+    }
+    let (first, own) = (chain.first()?, chain.last()?);
+    let sound = chain.len() > 1 && first.from == 0 && chain.is_sorted_by_key(|segment| segment.from);
+    let point = own.from;
+    (sound && anchor <= point).then_some(Fork { from: name, epoch, anchor, sub, point, chain })
+}
+
 fn take_u8(from: &mut &[u8]) -> Option<u8> {
     from.try_get_u8().ok()
 }
@@ -203,6 +235,7 @@ fn take_option(from: &mut &[u8]) -> Option<Option<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::family::NOTHING;
     use proptest::prelude::*;
 
     fn named() -> Named {
@@ -214,8 +247,8 @@ mod tests {
                 expires_at_ms: None,
                 retention: Retention { age_seconds: None, bytes: Some(8), records: None },
                 created_at_ms: 9,
+                forked: None,
             },
-            forked: None,
         }
     }
 
@@ -232,6 +265,7 @@ mod tests {
             bytes: 6,
             used_ms: 7,
             look_ms: 8,
+            ties: Ties::default(),
         }
     }
 
@@ -257,8 +291,13 @@ mod tests {
     #[test]
     fn values_read_back() {
         assert_eq!(Named::decode(&named().encode()), Some(named()));
-        let forked = Named { forked: Some(("p/q".into(), Epoch(1), 2)), ..named() };
+        let mut forked = named();
+        let chain = vec![Segment { epoch: Epoch(1), from: 0 }, Segment { epoch: Epoch(3), from: 2 }];
+        let fork = Fork { from: StreamName::new("p/q").unwrap(), epoch: Epoch(1), anchor: 1, sub: 1, point: 2, chain };
+        forked.config.forked = Some(Box::new(fork));
         assert_eq!(Named::decode(&forked.encode()), Some(forked));
+        let tied = Log { ties: Ties { gone: true, shown: 4, needs: NOTHING }, ..log() };
+        assert_eq!(Log::decode(&tied.encode()), Some(tied));
         assert_eq!(Log::decode(&log().encode()), Some(log()));
         assert_eq!(Log::decode(&Log::default().encode()), Some(Log::default()));
         let state = ProducerState { epoch: 1, seq: u64::MAX };

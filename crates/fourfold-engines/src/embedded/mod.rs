@@ -9,10 +9,11 @@
 //!   remembers, `sweep` what it does in between
 //! - `keys`, `meta`: where everything lies, and how it is written
 //! - `store`: fjall's handles; [`recovery`], `journal`, `mark`: opening, and what is not to be passed over in silence
-//! - `upkeep`: expiry and retention within a group; `timers`: clocks of hot streams; `disk`: free space
+//! - `upkeep`: expiry and retention within a group; `forks`: forks, and what their ends mean for their sources; `timers`: clocks of hot streams; `disk`: free space
 
 mod committer;
 mod disk;
+mod forks;
 mod group;
 mod journal;
 mod keys;
@@ -177,7 +178,7 @@ impl Engine for EmbeddedEngine {
             if let Some(looked) = looked {
                 match looked.await {
                     Ok(found) if found.epoch() == stream.epoch() => {}
-                    Ok(_) | Err(OpenError::NotFound) => return Err(ReadError::NotFound),
+                    Ok(_) | Err(OpenError::NotFound | OpenError::Gone) => return Err(ReadError::NotFound),
                     Err(OpenError::Unavailable(why)) => return Err(why.into()),
                 }
             }

@@ -8,7 +8,7 @@ use std::{ops::Bound, sync::Arc};
 
 use fjall::Readable;
 use fourfold_protocol::{Record, StreamName, record::gather};
-use fourfold_stream::{Batch, Limit, Listed, Listing, ReadError, Stream, Streams, Unavailable};
+use fourfold_stream::{Batch, Limit, Listed, Listing, ReadError, Stream, Streams, Unavailable, fork::runs};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -93,11 +93,11 @@ impl Readers {
 }
 
 fn range(store: &Store, stream: &Stream, from: u64, tail: u64, limit: Limit) -> Result<Vec<Record>, Unavailable> {
-    let epoch = stream.epoch();
-    let keys = keys::record(epoch, from)..keys::record(epoch, tail);
+    let runs = runs(stream.epoch(), stream.config().forked.as_deref(), from, tail);
+    let keys = runs.into_iter().map(|(owner, from, until)| keys::record(owner, from)..keys::record(owner, until));
     let mut values = Vec::new();
     let mut bytes = 0_usize;
-    for entry in store.space(Space::Records).range(keys).take(limit.records.max(1)) {
+    for entry in keys.flat_map(|keys| store.space(Space::Records).range(keys)).take(limit.records.max(1)) {
         let (key, value) = entry.into_inner().map_err(|e| unavailable(&e))?;
         let (_, position) = keys::numbers(&key).ok_or_else(|| damaged("record"))?;
         let (_, data) = meta::decode_record(&value).ok_or_else(|| damaged("record"))?;
@@ -134,9 +134,12 @@ fn page(
         }
         let name = std::str::from_utf8(&key).ok().and_then(|name| StreamName::new(name).ok());
         let name = name.ok_or_else(|| damaged("name"))?;
-        let Named { epoch, config, .. } = Named::decode(&value).ok_or_else(|| damaged("stream"))?;
+        let Named { epoch, config } = Named::decode(&value).ok_or_else(|| damaged("stream"))?;
         let head = get_at(store, &durable, Space::Heads, &keys::epoch(epoch))?;
         let log = head.and_then(|head| Log::decode(&head)).ok_or_else(|| damaged("head"))?;
+        if log.ties.gone {
+            continue;
+        }
         let followed = streams.get(&name).is_some_and(|stream| stream.epoch() == epoch && stream.cursors() > 0);
         let used = if followed { now } else { log.used_ms.max(timers.used_ms(epoch)) };
         if rules::expires_ms(&config, used).is_some_and(|at| at <= now) {

@@ -103,7 +103,7 @@ fn looks(group: &mut Group<'_>) -> Result<bool, Unavailable> {
             if let Err(error) = group.attend(&name, Epoch(epoch), REMOVALS_MAX as u64) {
                 // The others are due all the same.
                 tracing::warn!(stream = %name, %error, "a stream that is due cannot be looked at");
-                group.leave(Space::Agenda, key);
+                group.unstage(Space::Agenda, key);
             }
         }
     }

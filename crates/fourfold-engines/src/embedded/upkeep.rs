@@ -25,8 +25,8 @@ impl Group<'_> {
         self.around.streams.get(&life.name).is_some_and(|stream| stream.epoch() == life.epoch && stream.cursors() > 0)
     }
 
-    /// Stages the end of a life; its records go later, bit by bit.
-    pub(super) fn end(&mut self, epoch: Epoch) {
+    /// Stages the end of a life for good; its records go later, bit by bit.
+    pub(super) fn doom(&mut self, epoch: Epoch) {
         let life = self.lives.get_mut(&epoch).expect("the caller has found it");
         life.state = State::Ended;
         let (name, look) = (life.name.clone(), life.log.look_ms);
@@ -47,7 +47,9 @@ impl Group<'_> {
 
     pub(super) fn trim(&self, epoch: Epoch, log: &mut Log, retention: Retention) -> Result<(), Unavailable> {
         let mut kept = Kept { oldest: log.head.oldest, tail: log.head.tail, bytes: log.bytes };
-        rules::trim(&mut kept, retention, self.now, |position| self.look(epoch, position))?;
+        let config = &self.lives[&epoch].config;
+        let owner = |position| config.forked.as_ref().and_then(|fork| fork.owner(position)).unwrap_or(epoch);
+        rules::trim(&mut kept, retention, self.now, |position| self.look(owner(position), position))?;
         (log.head.oldest, log.bytes) = (kept.oldest, kept.bytes);
         Ok(())
     }
@@ -57,17 +59,30 @@ impl Group<'_> {
         if let Some(staged) = self.staged.get(&(epoch, position)) {
             return Ok(*staged);
         }
-        let stored = self.store.get(Space::Records, &keys::record(epoch, position)).map_err(|e| unavailable(&e))?;
-        let stored = stored.ok_or_else(|| damaged("record"))?;
-        let (at, data) = meta::decode_record(&stored).ok_or_else(|| damaged("record"))?;
-        Ok((at, data.len() as u64))
+        self.record(epoch, position, |at, data| (at, data.len() as u64))
+    }
+
+    /// A record and the time of its append, stored or staged.
+    pub(super) fn record<T>(
+        &self,
+        epoch: Epoch,
+        position: u64,
+        look: impl FnOnce(u64, &[u8]) -> T,
+    ) -> Result<T, Unavailable> {
+        let key = keys::record(epoch, position);
+        let stored = self.store.get(Space::Records, &key).map_err(|e| unavailable(&e))?;
+        // A fork may be created in the group of the append.
+        let staged = || self.records.iter().find(|write| write.key == key).and_then(|write| write.value.as_deref());
+        let value = stored.as_deref().or_else(staged).ok_or_else(|| damaged("record"))?;
+        let (at, data) = meta::decode_record(value).ok_or_else(|| damaged("record"))?;
+        Ok(look(at, data))
     }
 
     /// Removes some of the records that retention has passed from the disk.
-    pub(super) fn clear(&mut self, epoch: Epoch, log: &mut Log, known_oldest: u64, most: u64) {
+    pub(super) fn clear(&mut self, epoch: Epoch, log: &mut Log, known_clearable: u64, most: u64) {
         // Only what readers have been told of: a removal shows before its group is durable. And a record of this group
         // could not be removed by it, because writes of one batch have no order.
-        let until = known_oldest.min(log.cleared.saturating_add(most)).max(log.cleared);
+        let until = known_clearable.min(log.cleared.saturating_add(most)).max(log.cleared);
         for position in log.cleared..until {
             self.remove(Space::Records, keys::record(epoch, position).into());
         }
@@ -79,15 +94,17 @@ impl Group<'_> {
         if config.retention.age_seconds.is_none() || log.head.tail - log.head.oldest < 2 {
             return Ok(None);
         }
-        let (at, _) = self.look(epoch, log.head.oldest)?;
+        let owner = config.forked.as_ref().and_then(|fork| fork.owner(log.head.oldest));
+        let (at, _) = self.look(owner.unwrap_or(epoch), log.head.oldest)?;
         Ok(rules::stale_ms(config.retention, at))
     }
 
     /// Enters the next look into the agenda, unless an earlier one is there.
     pub(super) fn plan(&mut self, epoch: Epoch, log: &mut Log, config: &StreamConfig, stale: Option<u64>) {
         let used = log.used_ms.max(self.around.timers.used_ms(epoch));
-        let backlog = (log.cleared < log.head.oldest).then_some(self.now);
-        let Some(next) = [rules::expires_ms(config, used), stale, backlog].into_iter().flatten().min() else {
+        let backlog = (log.cleared < log.ties.clearable(&log.head)).then_some(self.now);
+        let expires = if log.ties.gone { None } else { rules::expires_ms(config, used) };
+        let Some(next) = [expires, stale, backlog].into_iter().flatten().min() else {
             return;
         };
         let next = next.max(1);
@@ -103,18 +120,19 @@ impl Group<'_> {
 
     /// Does what is due at a stream: expires it, trims it, clears away, and plans the next look.
     pub(super) fn attend(&mut self, name: &StreamName, epoch: Epoch, clear: u64) -> Result<(), Unavailable> {
-        let Some(life) = self.find(name)?.filter(|life| life.epoch == epoch) else { return Ok(()) };
-        let (mut log, config, known_oldest) = (life.log.clone(), Arc::clone(&life.config), life.known_oldest);
+        self.find(name)?;
+        let Some(life) = self.lives.get(&epoch).filter(|life| life.state != State::Ended) else { return Ok(()) };
+        let (mut log, config, known_clearable) = (life.log.clone(), Arc::clone(&life.config), life.known_clearable);
         if self.followed(&self.lives[&epoch]) {
             log.used_ms = self.now;
         }
         log.used_ms = log.used_ms.max(self.around.timers.used_ms(epoch));
-        let stale = self.stale(epoch, &log, &config)?;
+        let stale = if log.ties.gone { None } else { self.stale(epoch, &log, &config)? };
         if log.look_ms > 0 {
             self.remove(Space::Agenda, keys::agenda(log.look_ms, epoch).into());
             log.look_ms = 0;
         }
-        self.clear(epoch, &mut log, known_oldest, clear);
+        self.clear(epoch, &mut log, known_clearable, clear);
         self.plan(epoch, &mut log, &config, stale);
         let life = self.lives.get_mut(&epoch).expect("it was found");
         (life.log, life.state) = (log, State::Changed);

@@ -83,7 +83,7 @@ async fn opened(dir: &Path, durability: Durability) -> Result<u64, OpenFailure> 
     let (engine, _) = open(dir, durability)?;
     let stream = match engine.open(&name("a")).await {
         Ok(stream) => stream,
-        Err(OpenError::NotFound) => return Ok(0),
+        Err(OpenError::NotFound | OpenError::Gone) => return Ok(0),
         Err(OpenError::Unavailable(why)) => return Ok(told(&why)),
     };
     match engine.read(&stream, 0, ALL).await {

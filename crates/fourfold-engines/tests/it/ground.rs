@@ -95,6 +95,7 @@ pub(crate) fn plain() -> Create {
         retention: Retention::default(),
         records: Vec::new(),
         closed: false,
+        fork: None,
     }
 }
 

@@ -157,7 +157,7 @@ fn what_was_deleted_leaves_no_records_behind() {
             }
             drop(engine);
             let db = fjall::Database::builder(dir.path()).open().unwrap();
-            ["names", "heads", "records", "producers", "agenda", "doomed"]
+            ["names", "heads", "records", "producers", "agenda", "doomed", "forks"]
                 .iter()
                 .all(|space| db.keyspace(space, fjall::KeyspaceCreateOptions::default).unwrap().is_empty().unwrap())
         })

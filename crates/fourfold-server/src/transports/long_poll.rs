@@ -193,7 +193,7 @@ impl Dialect for Whole<'_> {
         let mut parts = answer::head(StatusCode::OK);
         let body = body(portion.kind, portion.records);
         put_place(&mut parts, self.stream, self.from, portion.next.position, portion.up_to_date, portion.closed);
-        let etag = etag(self.stream.offset(self.from), portion.next.position, portion.closed);
+        let etag = etag(self.stream, self.from, portion.next.position, portion.closed);
         answer::put(&mut parts, header::ETAG, &etag);
         parts.headers.remove(answer::STREAM_POLL_AFTER);
         answer::put(&mut parts, header::CONTENT_TYPE, &self.stream.config().content_type);

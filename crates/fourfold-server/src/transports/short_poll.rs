@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, sync::Arc};
 
-use fourfold_protocol::{Kind, Offset, Record, Refusal, Start};
+use fourfold_protocol::{Kind, Record, Refusal, Start};
 use fourfold_stream::{Limit, ReadError, Stream};
 use http::{Request, StatusCode, header, response::Parts};
 
@@ -24,7 +24,7 @@ pub(crate) async fn read<B>(
     let limit = Limit { records: query.records()?.unwrap_or(ANSWER_RECORDS_MAX), bytes: ANSWER_BYTES_MAX };
     // The tail before the records: what is appended in between is not told as read.
     let tail = stream.tail();
-    let whole = etag(stream.offset(at), tail.position, tail.closed);
+    let whole = etag(stream, at, tail.position, tail.closed);
     if matches(request, &whole) {
         // The client has [at, tail) from an answer that was not cut short, and nothing was appended since.
         let mut parts = answer::head(StatusCode::NOT_MODIFIED);
@@ -38,15 +38,17 @@ pub(crate) async fn read<B>(
     let mut parts = answer::head(StatusCode::OK);
     put_place(&mut parts, stream, at, next, up_to_date, closed);
     answer::put(&mut parts, header::CONTENT_TYPE, &stream.config().content_type);
-    let names_a_place = matches!(query.start(), Ok(Some(Start::At(_))));
-    if up_to_date || !names_a_place {
-        answer::put(&mut parts, header::CACHE_CONTROL, "no-store");
-    } else {
-        // It can never change: the next one, at the tail, can, and what "the start" means.
-        answer::put(&mut parts, header::CACHE_CONTROL, "public, max-age=60, stale-while-revalidate=300");
-        answer::put(&mut parts, header::VARY, "Accept");
+    match query.start() {
+        Ok(Some(Start::At(offset))) if !up_to_date && offset.epoch == stream.epoch() => {
+            // It can never change: the next one, at the tail, can, and what "the start" means.
+            answer::put(&mut parts, header::CACHE_CONTROL, "public, max-age=60, stale-while-revalidate=300");
+            answer::put(&mut parts, header::VARY, "Accept");
+        }
+        // A later fork at this URL would know the same token of its source, and have other records behind it: the ETag tells.
+        Ok(Some(Start::At(_))) if !up_to_date => answer::put(&mut parts, header::CACHE_CONTROL, "no-cache"),
+        _ => answer::put(&mut parts, header::CACHE_CONTROL, "no-store"),
     }
-    let tag = etag(stream.offset(at), next, closed);
+    let tag = etag(stream, at, next, closed);
     if matches(request, &tag) {
         parts.status = StatusCode::NOT_MODIFIED;
         return Ok(answer::empty(parts));
@@ -104,15 +106,14 @@ pub(crate) fn put_place(parts: &mut Parts, stream: &Stream, from: u64, next: u64
     } else if up_to_date {
         answer::put(parts, answer::STREAM_POLL_AFTER, &stream.poll_after().as_millis().to_string());
     }
-    answer::put(parts, header::ETAG, &etag(stream.offset(from), next, closed));
+    answer::put(parts, header::ETAG, &etag(stream, from, next, closed));
 }
 
 /// The epoch is unique on the server, so it stands for the stream.
-pub(crate) fn etag(from: Offset, next: u64, closed: bool) -> String {
+pub(crate) fn etag(stream: &Stream, from: u64, next: u64, closed: bool) -> String {
     let mut tag = String::with_capacity(64);
     let closed = if closed { ":c" } else { "" };
-    write!(tag, "\"{:012x}:{}:{next}{closed}\"", from.epoch.0, from.position)
-        .expect("writing to a String does not fail");
+    write!(tag, "\"{:012x}:{from}:{next}{closed}\"", stream.epoch().0).expect("writing to a String does not fail");
     tag
 }
 

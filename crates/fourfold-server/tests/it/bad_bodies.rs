@@ -163,6 +163,43 @@ fn a_refusal_to_who_expects_to_continue_is_the_refusal() {
 }
 
 #[test]
+fn a_fork_says_from_where_and_says_it_once() {
+    let harness = Harness::start();
+    harness.create("source", "text/plain");
+    harness.append("source", "text/plain", b"hello");
+    let source = ("stream-forked-from", "/v1/stream/source");
+    let fork = |headers: &[(&str, &str)]| harness.ask("PUT", &url("s"), headers, b"");
+    for bad in ["", "source", "http://127.0.0.1/v1/stream/source", "/v1/streams/source", "/", "/v1/stream"] {
+        fork(&[("stream-forked-from", bad)]).problem(400, "invalid-header");
+    }
+    for bad in ["/v1/stream/", "/v1/stream/a//b", "/v1/stream/../source", "/v1/stream/%2e%2e", "/v1/stream/a%2Fb"] {
+        fork(&[("stream-forked-from", bad)]).problem(400, "invalid-name");
+    }
+    fork(&[("stream-forked-from", "/v1/stream/__ds/x")]).problem(404, "reserved-name");
+    fork(&[("stream-forked-from", "/v1/stream/s")]).problem(404, "stream-not-found");
+    fork(&[source, source]).problem(400, "invalid-header");
+    for bad in ["", "0", "tail", "9999999999999999_9999999999999999", "0000000000000000_0000000000000001"] {
+        fork(&[source, ("stream-fork-offset", bad)]).problem(400, "invalid-offset");
+    }
+    fork(&[source, ("stream-fork-offset", "000000000001_0000000000000000")]).problem(400, "invalid-fork-offset");
+    let start = ("stream-fork-offset", "-1");
+    for bad in ["", "-1", "+1", "01", "1.5", "0x1", "one", "18446744073709551616"] {
+        fork(&[source, start, ("stream-fork-sub-offset", bad)]).problem(400, "invalid-header");
+    }
+    for bad in ["6", "18446744073709551615"] {
+        fork(&[source, start, ("stream-fork-sub-offset", bad)]).problem(400, "invalid-fork-offset");
+    }
+    for alone in [start, ("stream-fork-sub-offset", "0")] {
+        fork(&[alone]).problem(400, "invalid-header");
+    }
+    fork(&[source, ("content-type", "text/html")]).problem(409, "content-type-mismatch");
+    harness.get(&url("s")).problem(404, "stream-not-found");
+    fork(&[source, start, ("stream-fork-sub-offset", "4")]).expect(201);
+    assert_eq!(harness.get(&url("s")).text(), "hell");
+    harness.still_serves();
+}
+
+#[test]
 fn lifetimes_and_retention_are_plain_decimals() {
     let harness = Harness::start();
     let create = |headers: &[(&str, &str)]| harness.ask("PUT", &url("s"), headers, b"");
@@ -177,7 +214,6 @@ fn lifetimes_and_retention_are_plain_decimals() {
         create(&[("stream-expires-at", bad)]).problem(400, "invalid-header");
     }
     create(&[("stream-ttl", "60"), ("stream-expires-at", "2030-01-01T00:00:00Z")]).problem(400, "invalid-header");
-    create(&[("stream-forked-from", "/v1/stream/witness")]).problem(501, "not-implemented");
     harness.get(&url("s")).problem(404, "stream-not-found");
     create(&[("stream-ttl", "60"), ("stream-retention-records", "5")]).expect(201);
     create(&[("stream-ttl", "61"), ("stream-retention-records", "5")]).problem(409, "stream-exists");
