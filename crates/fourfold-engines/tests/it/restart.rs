@@ -3,8 +3,9 @@
 use std::{fs, sync::Arc};
 
 use fourfold_engines::{Durability, OpenFailure};
-use fourfold_stream::{Append, AppendError, Appended, Create, Engine, OpenError, ReadError, Retention};
+use fourfold_stream::{Append, AppendError, Appended, Create, CreateError, Engine, OpenError, ReadError, Retention};
 
+use crate::forks::{fork_at, fork_of};
 use crate::ground::{ALL, Ground, appended, by, keeping, name, open, plain, read, records, run, until};
 
 #[test]
@@ -160,6 +161,79 @@ fn what_was_deleted_leaves_no_records_behind() {
             ["names", "heads", "records", "producers", "agenda", "doomed", "forks"]
                 .iter()
                 .all(|space| db.keyspace(space, fjall::KeyspaceCreateOptions::default).unwrap().is_empty().unwrap())
+        })
+        .await;
+    });
+}
+
+#[test]
+fn forks_are_there_again() {
+    run(|| async {
+        let ground = Ground::embedded();
+        let kept = Retention { records: Some(2), ..Retention::default() };
+        let source = ground.create("s", Create { records: vec!["ab".into(), "c".into()], ..plain() }).await;
+        let fork = ground.create("f", Create { records: vec!["F".into()], ..fork_of("s") }).await;
+        let part = ground.create("p", fork_at("f", Some(source.offset(0)), 1)).await;
+        let short = ground.create("k", Create { retention: kept, ..fork_of("f") }).await;
+        ground.engine.append(&source, records(["d"])).await.unwrap();
+        ground.engine.delete(&source).await.unwrap();
+        ground.engine.delete(&fork).await.unwrap();
+        let tokens = [short.offset(1), short.offset(2), short.offset(3)];
+        let (config, epoch) = (Arc::clone(short.config()), short.epoch());
+        drop((source, fork, part, short));
+
+        let ground = ground.reopened();
+        for gone in ["s", "f"] {
+            assert_eq!(ground.engine.open(&name(gone)).await.unwrap_err(), OpenError::Gone);
+            assert_eq!(ground.engine.create(&name(gone), plain()).await.unwrap_err(), CreateError::Gone);
+        }
+        let part = ground.engine.open(&name("p")).await.unwrap();
+        assert_eq!(read(&*ground.engine, &part, 0).await.unwrap(), ["a"]);
+        let short = ground.engine.open(&name("k")).await.unwrap();
+        assert_eq!((short.config(), short.epoch(), short.oldest()), (&config, epoch, 1));
+        assert_eq!(tokens, [short.offset(1), short.offset(2), short.offset(3)]);
+        assert_eq!(read(&*ground.engine, &short, 1).await.unwrap(), ["c", "F"]);
+        assert_eq!(ground.engine.append(&short, records(["x"])).await, Ok(appended(4)));
+        assert_eq!(read(&*ground.engine, &short, 2).await.unwrap(), ["F", "x"]);
+        let again = ground.engine.create(&name("k"), Create { retention: kept, ..fork_of("f") }).await.unwrap();
+        assert!(!again.fresh);
+        ground.engine.delete(&short).await.unwrap();
+        assert_eq!(ground.engine.open(&name("s")).await.unwrap_err(), OpenError::Gone);
+        ground.engine.delete(&part).await.unwrap();
+        drop((part, short, again));
+        let ground = ground.reopened();
+        for gone in ["s", "f", "p", "k"] {
+            assert_eq!(ground.engine.open(&name(gone)).await.unwrap_err(), OpenError::NotFound);
+        }
+    });
+}
+
+#[test]
+fn what_no_fork_shows_any_more_leaves_the_disk() {
+    run(|| async {
+        let ground = Ground::embedded();
+        let kept = Retention { records: Some(2), ..Retention::default() };
+        let source = ground.create("s", keeping(kept)).await;
+        let many = Append { records: vec!["x".into(); 2000], ..Append::default() };
+        ground.engine.append(&source, many.clone()).await.unwrap();
+        let plenty = Retention { records: Some(1_000_000), ..Retention::default() };
+        let fork = ground.create("f", Create { retention: plenty, ..fork_of("s") }).await;
+        ground.engine.append(&source, many.clone()).await.unwrap();
+        // The source has 2, the fork shows 2 older ones, and what lies between is in the way of nobody.
+        let Ground { engine, dir, .. } = ground;
+        assert_eq!(read(&*engine, &fork, 1998).await.unwrap().len(), 2);
+        engine.delete(&fork).await.unwrap();
+        drop((engine, source, fork));
+        let dir = dir.unwrap();
+        until(async || {
+            let (engine, _) = open(dir.path(), Durability::Synced).unwrap();
+            for _ in 0..100 {
+                engine.open(&name("none")).await.unwrap_err();
+            }
+            drop(engine);
+            let db = fjall::Database::builder(dir.path()).open().unwrap();
+            let records = db.keyspace("records", fjall::KeyspaceCreateOptions::default).unwrap();
+            records.iter().count() == 2
         })
         .await;
     });
