@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use fourfold_stream::{Append, AppendError, Create, CreateError, Limit, OpenError, Producer, ReadError, Retention};
+use fourfold_protocol::Start;
+use fourfold_stream::{
+    Append, AppendError, Create, CreateError, ForkError, ForkWish, Limit, OpenError, Producer, ReadError, Retention,
+};
 use proptest::prelude::*;
 
 use crate::ground::{Ground, name, plain, run};
@@ -11,6 +14,7 @@ use crate::ground::{Ground, name, plain, run};
 #[derive(Clone, Debug)]
 enum Step {
     Create { stream: u8, kept: Option<u64>, first: u8, closed: bool },
+    Fork { stream: u8, from: u8, back: Option<u64>, kept: Option<u64>, first: u8 },
     Append { stream: u8, sizes: Vec<u8>, close: bool, seq: Option<u8>, producer: Option<(u8, u64, u64)> },
     Read { stream: u8, from: u64, records: usize, bytes: usize },
     Delete { stream: u8 },
@@ -20,10 +24,44 @@ enum Step {
 #[derive(Debug, Default)]
 struct Model {
     streams: HashMap<u8, Log>,
+    lives: u64,
+    /// Name, life and source of those that are kept for their forks.
+    gone: HashMap<u8, (u64, Option<u64>)>,
+}
+
+impl Model {
+    fn log(&mut self, log: Log) -> Log {
+        self.lives += 1;
+        Log { life: self.lives, ..log }
+    }
+
+    fn absent(&self, stream: u8) -> OpenError {
+        if self.gone.contains_key(&stream) { OpenError::Gone } else { OpenError::NotFound }
+    }
+
+    fn delete(&mut self, stream: u8) -> bool {
+        let Some(log) = self.streams.remove(&stream) else { return false };
+        self.gone.insert(stream, (log.life, log.source));
+        // Those without forks go, and then perhaps their sources.
+        loop {
+            let sources =
+                self.streams.values().map(|log| log.source).chain(self.gone.values().map(|(_, source)| *source));
+            let kept: Vec<u64> = sources.flatten().collect();
+            let before = self.gone.len();
+            self.gone.retain(|_, (life, _)| kept.contains(life));
+            if self.gone.len() == before {
+                return true;
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Log {
+    life: u64,
+    source: Option<u64>,
+    /// What its source had dropped when it was forked.
+    dropped: u64,
     kept: Option<u64>,
     records: Vec<Bytes>,
     closed: bool,
@@ -35,7 +73,7 @@ struct Log {
 impl Log {
     fn oldest(&self) -> u64 {
         let tail = self.records.len() as u64;
-        self.kept.map_or(0, |kept| tail.saturating_sub(kept.max(1)))
+        self.kept.map_or(0, |kept| tail.saturating_sub(kept.max(1))).max(self.dropped)
     }
 
     /// `Ok(true)` if the append goes in.
@@ -71,10 +109,18 @@ impl Log {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let stream = || 0..3_u8;
+    let stream = || 0..5_u8;
     prop_oneof![
         2 => (stream(), prop::option::weighted(0.7, 0..6_u64), 0..4_u8, prop::bool::weighted(0.1))
             .prop_map(|(stream, kept, first, closed)| Step::Create { stream, kept, first, closed }),
+        3 => (
+            stream(),
+            stream(),
+            prop::option::weighted(0.6, 0..8_u64),
+            prop::option::weighted(0.3, 0..6_u64),
+            0..3_u8,
+        )
+            .prop_map(|(stream, from, back, kept, first)| Step::Fork { stream, from, back, kept, first }),
         8 => (
             stream(),
             prop::collection::vec(any::<u8>(), 0..5),
@@ -88,7 +134,7 @@ fn step() -> impl Strategy<Value = Step> {
             }),
         4 => (stream(), 0..20_u64, 0..5_usize, 0..300_usize)
             .prop_map(|(stream, from, records, bytes)| Step::Read { stream, from, records, bytes }),
-        1 => stream().prop_map(|stream| Step::Delete { stream }),
+        2 => stream().prop_map(|stream| Step::Delete { stream }),
         1 => Just(Step::Reopen),
     ]
 }
@@ -105,11 +151,16 @@ async fn agrees(mut ground: Ground, steps: Vec<Step>) {
                 let wish = Create { retention, records: first.clone(), closed, ..plain() };
                 let got = ground.engine.create(&name(&format!("m/{stream}")), wish).await;
                 match model.streams.get(&stream) {
+                    None if model.gone.contains_key(&stream) => assert_eq!(got.unwrap_err(), CreateError::Gone),
                     None => {
                         let got = got.unwrap();
                         assert!(got.fresh && Some(got.stream.epoch()) > last_epoch);
                         last_epoch = Some(got.stream.epoch());
-                        model.streams.insert(stream, Log { kept, records: first, closed, ..Log::default() });
+                        let log = model.log(Log { kept, records: first, closed, ..Log::default() });
+                        model.streams.insert(stream, log);
+                    }
+                    Some(log) if log.source.is_some() => {
+                        assert_eq!(got.unwrap_err(), CreateError::Conflict("source or fork point"));
                     }
                     Some(log) if log.closed != closed => {
                         assert_eq!(got.unwrap_err(), CreateError::Conflict("closed status"));
@@ -120,10 +171,50 @@ async fn agrees(mut ground: Ground, steps: Vec<Step>) {
                     Some(_) => assert!(!got.unwrap().fresh),
                 }
             }
+            Step::Fork { stream, from, back, kept, first } => {
+                let source = ground.engine.open(&name(&format!("m/{from}"))).await.ok();
+                let point = model.streams.get(&from).map(|log| {
+                    let tail = log.records.len() as u64;
+                    tail.saturating_sub(back.unwrap_or(0)).max(log.oldest())
+                });
+                let at = back.and(source.as_ref().zip(point)).map(|(source, point)| Start::At(source.offset(point)));
+                let first: Vec<Bytes> = (0..first).map(data).collect();
+                let fork = Some(ForkWish { from: name(&format!("m/{from}")), at, sub: 0 });
+                let retention = Retention { records: kept, ..Retention::default() };
+                let wish = Create { retention, records: first.clone(), fork, ..plain() };
+                let got = ground.engine.create(&name(&format!("m/{stream}")), wish).await;
+                if let Some(log) = model.streams.get(&stream) {
+                    match got {
+                        Ok(created) => assert!(!created.fresh && log.source.is_some()),
+                        Err(error) => assert!(matches!(error, CreateError::Conflict(_)), "{error}"),
+                    }
+                    continue;
+                }
+                if model.gone.contains_key(&stream) {
+                    assert_eq!(got.unwrap_err(), CreateError::Gone);
+                    continue;
+                }
+                let Some((log, point)) = model.streams.get(&from).zip(point) else {
+                    let gone = model.gone.contains_key(&from);
+                    let error = if gone { ForkError::Gone } else { ForkError::NotFound };
+                    assert_eq!(got.unwrap_err(), error.into());
+                    continue;
+                };
+                let got = got.unwrap();
+                assert!(got.fresh && Some(got.stream.epoch()) > last_epoch);
+                last_epoch = Some(got.stream.epoch());
+                let inherited = &log.records[..usize::try_from(point).unwrap()];
+                let records = inherited.iter().cloned().chain(first).collect();
+                let (source, dropped) = (Some(log.life), log.oldest());
+                let fork = Log { source, dropped, kept: kept.or(log.kept), records, ..Log::default() };
+                let fork = model.log(fork);
+                model.streams.insert(stream, fork);
+            }
             Step::Append { stream, sizes, close, seq, producer } => {
                 let handle = ground.engine.open(&name(&format!("m/{stream}"))).await;
+                let absent = model.absent(stream);
                 let Some(log) = model.streams.get_mut(&stream) else {
-                    assert_eq!(handle.unwrap_err(), OpenError::NotFound);
+                    assert_eq!(handle.unwrap_err(), absent);
                     continue;
                 };
                 let records: Vec<Bytes> = sizes.into_iter().map(data).collect();
@@ -154,7 +245,7 @@ async fn agrees(mut ground: Ground, steps: Vec<Step>) {
             Step::Read { stream, from, records, bytes } => {
                 let handle = ground.engine.open(&name(&format!("m/{stream}"))).await;
                 let Some(log) = model.streams.get(&stream) else {
-                    assert_eq!(handle.unwrap_err(), OpenError::NotFound);
+                    assert_eq!(handle.unwrap_err(), model.absent(stream));
                     continue;
                 };
                 let handle = handle.unwrap();
@@ -181,7 +272,7 @@ async fn agrees(mut ground: Ground, steps: Vec<Step>) {
                 assert!(got.records.iter().map(|record| &record.data).eq(expected));
             }
             Step::Delete { stream } => {
-                if model.streams.remove(&stream).is_some() {
+                if model.delete(stream) {
                     let handle = ground.engine.open(&name(&format!("m/{stream}"))).await.unwrap();
                     ground.engine.delete(&handle).await.unwrap();
                 }
