@@ -6,6 +6,7 @@ mod damage;
 mod demo;
 mod drain;
 mod follow;
+mod forks;
 mod full_disk;
 mod gap;
 mod harness;
