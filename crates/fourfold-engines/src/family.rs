@@ -68,7 +68,7 @@ pub(crate) trait Family {
     fn kin(&mut self, name: &StreamName, epoch: Epoch) -> Result<Kin, Self::Error>;
 
     /// The least that a fork of this life needs, the fork `except` left out; `None` without such a fork.
-    fn least(&self, of: Epoch, except: Option<Epoch>) -> Result<Option<u64>, Self::Error>;
+    fn least(&mut self, of: Epoch, except: Option<Epoch>) -> Result<Option<u64>, Self::Error>;
 }
 
 /// What has to be changed.

@@ -32,7 +32,7 @@ pub(crate) fn leave<E: From<ForkError>>(
     if !content_type.is_empty() && !same_content_type(content_type, &config.content_type) {
         return Err(ForkError::ContentType(config.content_type.clone()).into());
     }
-    if config.forked.as_ref().is_some_and(|fork| fork.chain.len() > FORK_DEPTH_MAX) {
+    if config.forked.as_ref().is_some_and(|fork| fork.depth >= FORK_DEPTH_MAX) {
         return Err(ForkError::TooDeep.into());
     }
     let forked = config.forked.as_deref();
@@ -99,6 +99,7 @@ pub(crate) fn configure(
     let chain = Fork::chain(epoch, source.epoch, config.forked.as_deref(), leaving.point);
     let from: StreamName = fork.from.clone();
     let (anchor, sub, point) = (leaving.anchor, fork.sub, leaving.point);
+    let depth = config.forked.as_ref().map_or(1, |fork| fork.depth + 1);
     StreamConfig {
         content_type: config.content_type.clone(),
         ttl_seconds,
@@ -109,7 +110,7 @@ pub(crate) fn configure(
             records: wish.retention.records.or(config.retention.records),
         },
         created_at_ms: now_ms,
-        forked: Some(Box::new(Fork { from, epoch: source.epoch, anchor, sub, point, chain })),
+        forked: Some(Box::new(Fork { from, epoch: source.epoch, anchor, sub, depth, point, chain })),
     }
 }
 

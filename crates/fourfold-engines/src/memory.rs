@@ -397,7 +397,7 @@ impl Family for State {
         Ok(self.logs[name.as_str()].kin())
     }
 
-    fn least(&self, of: Epoch, except: Option<Epoch>) -> Result<Option<u64>, Infallible> {
+    fn least(&mut self, of: Epoch, except: Option<Epoch>) -> Result<Option<u64>, Infallible> {
         let mut forks = self.forks.range((of, 0, Epoch(0))..=(of, NOTHING, Epoch(u64::MAX)));
         Ok(forks.find(|(_, _, fork)| Some(*fork) != except).map(|(_, needs, _)| *needs))
     }

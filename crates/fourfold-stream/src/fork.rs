@@ -10,8 +10,9 @@
 
 use fourfold_protocol::{Epoch, Offset, Segment, Start, StreamName};
 
-/// A chain of forks is at most so long, the first stream not counted: each fork keeps the whole chain, so that reading needs no search.
-pub const FORK_DEPTH_MAX: usize = 256;
+/// So often a fork may be forked again: each fork keeps its whole chain, so that reading needs no search, and the end of the last one may end
+/// them all in one step.
+pub const FORK_DEPTH_MAX: u64 = 256;
 
 /// A wish to create a stream as a fork. Spec: "Stream forking".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Fork {
     pub anchor: u64,
     /// What was asked for beyond it, see [`ForkWish::sub`].
     pub sub: u64,
+    /// How many forks it is away from a stream that is none.
+    pub depth: u64,
     /// The fork point: records before it are inherited, those from it on are the fork's own.
     pub point: u64,
     /// Whose the records are, in order: the first segment begins at 0, the last one is the fork's own and begins at the fork point.
@@ -107,7 +110,7 @@ mod tests {
     fn fork(chain: &[(u64, u64)]) -> Fork {
         let chain: Vec<_> = chain.iter().map(|&(epoch, from)| Segment { epoch: Epoch(epoch), from }).collect();
         let point = chain.last().unwrap().from;
-        Fork { from: StreamName::new("a").unwrap(), epoch: Epoch(1), anchor: point, sub: 0, point, chain }
+        Fork { from: StreamName::new("a").unwrap(), epoch: Epoch(1), anchor: point, sub: 0, depth: 1, point, chain }
     }
 
     fn chain(own: u64, source: u64, forked: Option<&Fork>, point: u64) -> Vec<(u64, u64)> {

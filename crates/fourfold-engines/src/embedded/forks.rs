@@ -3,8 +3,6 @@
 //! Who was forked from whom is stored twice: with the fork's name, and as a key under the source, which also tells what the fork needs.
 //! Both are written in the batch of the creation, and go in that of the end.
 
-use std::ops::Bound;
-
 use bytes::Bytes;
 use fourfold_protocol::{Epoch, StreamName};
 use fourfold_stream::{Create, CreateError, ForkError, ForkWish, Head, StreamConfig, Unavailable};
@@ -53,7 +51,7 @@ impl Group<'_> {
         if let Some(source) = life.config.forked.as_ref().map(|fork| fork.epoch) {
             // It was staged that this key goes; it has never been there.
             self.unstage(Space::Forks, keys::fork(source, NOTHING, epoch));
-            self.put(Space::Forks, keys::fork(source, needs, epoch), Vec::new());
+            self.put_fork(source, needs, epoch);
         }
     }
 
@@ -100,7 +98,7 @@ impl Group<'_> {
             };
             if let Some(source) = source.filter(|_| ties.needs != before.needs) {
                 self.remove(Space::Forks, keys::fork(source, before.needs, epoch));
-                self.put(Space::Forks, keys::fork(source, ties.needs, epoch), Vec::new());
+                self.put_fork(source, ties.needs, epoch);
             }
             if let Some((_, log)) = held.as_mut().filter(|(held, _)| *held == epoch) {
                 log.ties = ties;
@@ -115,6 +113,20 @@ impl Group<'_> {
             self.plan(epoch, &mut log, &config, None);
             self.lives.get_mut(&epoch).expect("it was there").log = log;
         }
+    }
+
+    fn put_fork(&mut self, source: Epoch, needs: u64, fork: Epoch) {
+        let key = keys::fork(source, needs, fork);
+        if key < self.first_fork(source) {
+            self.first_forks.insert(source, key.clone());
+        }
+        self.put(Space::Forks, key, Vec::new());
+    }
+
+    /// A key of a fork, or before them all.
+    fn first_fork(&self, source: Epoch) -> Vec<u8> {
+        let known = self.first_forks.get(&source).or_else(|| self.ledger.first_forks.get(&source));
+        known.cloned().unwrap_or_else(|| keys::fork(source, 0, Epoch(0)))
     }
 
     /// Nobody reads or appends to this life any more.
@@ -142,34 +154,35 @@ impl Family for Group<'_> {
         Ok(self.lives[&found].kin())
     }
 
-    fn least(&self, of: Epoch, except: Option<Epoch>) -> Result<Option<u64>, Unavailable> {
-        let prefix = keys::epoch(of).to_vec();
-        let other = |key: &[u8]| {
-            let (needs, fork) = keys::forked(key).ok_or_else(|| damaged("fork"))?;
-            Ok::<_, Unavailable>((Some(fork) != except).then_some(needs))
-        };
-        let mut least = None;
-        let staged = self.writes.range((Bound::Included((Space::Forks, prefix.clone())), Bound::Unbounded));
-        for ((space, key), value) in staged {
-            if *space != Space::Forks || !key.starts_with(&prefix) {
-                break;
-            }
-            if value.is_some()
-                && let Some(needs) = other(key)?
-            {
+    fn least(&mut self, of: Epoch, except: Option<Epoch>) -> Result<Option<u64>, Unavailable> {
+        let keys = self.first_fork(of)..=keys::fork(of, NOTHING, Epoch(u64::MAX));
+        let read = |key: &[u8]| keys::forked(key).ok_or_else(|| damaged("fork"));
+        let (mut least, mut first) = (None, keys.end().clone());
+        let (start, end) = ((Space::Forks, keys.start().clone()), (Space::Forks, keys.end().clone()));
+        for ((_, key), _) in self.writes.range(start..=end).filter(|(_, value)| value.is_some()) {
+            let (needs, fork) = read(key)?;
+            first = first.min(key.clone());
+            if Some(fork) != except {
                 least = Some(needs);
                 break;
             }
         }
-        for entry in self.store.space(Space::Forks).prefix(&prefix) {
-            let key = entry.key().map_err(|e| unavailable(&e))?;
-            if self.writes.contains_key(&(Space::Forks, key.to_vec())) {
+        for entry in self.store.space(Space::Forks).range(keys) {
+            let key = entry.key().map_err(|e| unavailable(&e))?.to_vec();
+            let (needs, fork) = read(&key)?;
+            let staged = (Space::Forks, key);
+            if self.writes.contains_key(&staged) {
                 continue;
             }
-            if let Some(needs) = other(&key)? {
+            first = first.min(staged.1);
+            if Some(fork) != except {
                 least = Some(least.map_or(needs, |staged: u64| staged.min(needs)));
                 break;
             }
+        }
+        // Only for a stream with forks: there are few of them.
+        if least.is_some() || except.is_some() {
+            self.first_forks.insert(of, first);
         }
         Ok(least)
     }

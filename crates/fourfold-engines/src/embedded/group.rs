@@ -45,6 +45,7 @@ pub(crate) struct Group<'a> {
     pub(crate) now: u64,
     pub(super) lives: Map<Epoch, Life>,
     pub(super) names: Map<StreamName, Option<Epoch>>,
+    pub(super) first_forks: Map<Epoch, Vec<u8>>,
     pub(super) producers: Map<(Epoch, String), ProducerState>,
     /// The time and length of staged records, where retention may ask.
     pub(super) staged: Map<(Epoch, u64), (u64, u64)>,
@@ -73,6 +74,7 @@ impl<'a> Group<'a> {
             now: rules::now_ms(),
             lives: Map::default(),
             names: Map::default(),
+            first_forks: Map::default(),
             producers: Map::default(),
             staged: Map::default(),
             records: Vec::new(),
@@ -399,7 +401,8 @@ impl<'a> Group<'a> {
         }
         let mut writes = self.records;
         writes.extend(self.writes.into_iter().map(|((space, key), value)| Write { space, key, value }));
-        let changes = Changes { lives, names: self.names, last_epoch: self.last_epoch, outcomes: self.outcomes };
+        let (names, first_forks) = (self.names, self.first_forks);
+        let changes = Changes { lives, names, first_forks, last_epoch: self.last_epoch, outcomes: self.outcomes };
         Judged { writes, changes }
     }
 }

@@ -43,6 +43,9 @@ pub(super) enum State {
 pub(crate) struct Ledger {
     pub(super) lives: Map<Epoch, Life>,
     pub(super) names: Map<StreamName, Epoch>,
+    /// No fork of the source has a key before this one. Without it each end of a fork would wade through the keys of those that ended
+    /// before it.
+    pub(super) first_forks: Map<Epoch, Vec<u8>>,
     pub(super) last_epoch: u64,
 }
 
@@ -57,6 +60,9 @@ impl Ledger {
         if self.lives.len() > LIVES_MAX || self.names.len() > LIVES_MAX {
             self.lives.clear();
             self.names.clear();
+        }
+        if self.first_forks.len() > LIVES_MAX {
+            self.first_forks.clear();
         }
     }
 }
@@ -73,6 +79,7 @@ pub(crate) struct Around {
 pub(crate) struct Changes {
     pub(super) lives: Map<Epoch, Life>,
     pub(super) names: Map<StreamName, Option<Epoch>>,
+    pub(super) first_forks: Map<Epoch, Vec<u8>>,
     pub(super) last_epoch: u64,
     pub(super) outcomes: Vec<Outcome>,
 }
@@ -81,9 +88,11 @@ impl Changes {
     /// The group is durable: remembers it and tells everybody, in order.
     pub(crate) fn done(self, ledger: &mut Ledger) {
         ledger.last_epoch = self.last_epoch;
+        ledger.first_forks.extend(self.first_forks);
         for (epoch, mut life) in self.lives {
             if life.state == State::Ended {
                 ledger.lives.remove(&epoch);
+                ledger.first_forks.remove(&epoch);
                 if let Entry::Occupied(named) = ledger.names.entry(life.name)
                     && *named.get() == epoch
                 {

@@ -53,7 +53,7 @@ impl Named {
             Some(fork) => {
                 out.put_u8(SOME);
                 put_text(&mut out, fork.from.as_str());
-                for number in [fork.epoch.0, fork.anchor, fork.sub] {
+                for number in [fork.epoch.0, fork.anchor, fork.sub, fork.depth] {
                     out.put_u64(number);
                 }
                 for segment in &fork.chain {
@@ -198,7 +198,8 @@ fn put_option(out: &mut Vec<u8>, number: Option<u64>) {
 /// The chain is the last field: it ends with the value.
 fn take_fork(from: &mut &[u8]) -> Option<Fork> {
     let name = StreamName::new(&take_text(from)?).ok()?;
-    let (epoch, anchor, sub) = (Epoch(take_u64(from)?), take_u64(from)?, take_u64(from)?);
+    let (epoch, anchor) = (Epoch(take_u64(from)?), take_u64(from)?);
+    let (sub, depth) = (take_u64(from)?, take_u64(from)?);
     let mut chain = Vec::new();
     while !from.is_empty() {
         chain.push(Segment { epoch: Epoch(take_u64(from)?), from: take_u64(from)? });
@@ -206,7 +207,7 @@ fn take_fork(from: &mut &[u8]) -> Option<Fork> {
     let (first, own) = (chain.first()?, chain.last()?);
     let sound = chain.len() > 1 && first.from == 0 && chain.is_sorted_by_key(|segment| segment.from);
     let point = own.from;
-    (sound && anchor <= point).then_some(Fork { from: name, epoch, anchor, sub, point, chain })
+    (sound && anchor <= point).then_some(Fork { from: name, epoch, anchor, sub, depth, point, chain })
 }
 
 fn take_u8(from: &mut &[u8]) -> Option<u8> {
@@ -293,7 +294,15 @@ mod tests {
         assert_eq!(Named::decode(&named().encode()), Some(named()));
         let mut forked = named();
         let chain = vec![Segment { epoch: Epoch(1), from: 0 }, Segment { epoch: Epoch(3), from: 2 }];
-        let fork = Fork { from: StreamName::new("p/q").unwrap(), epoch: Epoch(1), anchor: 1, sub: 1, point: 2, chain };
+        let fork = Fork {
+            from: StreamName::new("p/q").unwrap(),
+            epoch: Epoch(1),
+            anchor: 1,
+            sub: 1,
+            depth: 1,
+            point: 2,
+            chain,
+        };
         forked.config.forked = Some(Box::new(fork));
         assert_eq!(Named::decode(&forked.encode()), Some(forked));
         let tied = Log { ties: Ties { gone: true, shown: 4, needs: NOTHING }, ..log() };

@@ -35,6 +35,7 @@ on_every_engine!(
     old_records_of_a_fork_are_dropped_also_inherited_ones,
     a_fork_of_a_part_keeps_that_part_of_a_chain,
     a_chain_has_an_end,
+    many_forks_come_and_go_at_once,
     source_and_forks_are_appended_to_at_the_same_time,
     a_listing_shows_forks_but_not_what_is_gone,
 );
@@ -481,6 +482,42 @@ async fn a_chain_has_an_end(ground: Ground) {
     for n in 0..=FORK_DEPTH_MAX {
         assert_eq!(state(&ground, &n.to_string()).await, Err(OpenError::NotFound));
     }
+}
+
+async fn many_forks_come_and_go_at_once(ground: Ground) {
+    const FORKS: usize = 500;
+    let kept = Retention { records: Some(2), ..Retention::default() };
+    let source = with_records(&ground, "s", keeping(kept), ["a", "b"]).await;
+    for round in 0..3 {
+        let mut waiting = Vec::new();
+        for n in 0..FORKS {
+            // With and without need of the source's records, in one group with its appends.
+            let at = if n % 3 == 0 { None } else { Some(source.offset(source.oldest())) };
+            waiting.push(ground.engine.create(&name(&format!("{round}/{n}")), fork_at("s", at, 0)));
+        }
+        let mut forks = Vec::new();
+        for fork in waiting {
+            forks.push(fork.await.unwrap().stream);
+        }
+        let shown = shows(&ground, &forks[0]).await;
+        ground.engine.append(&source, records(["c", "d", "e"])).await.unwrap();
+        // Half of them from the first on, the others from the last on, but for one.
+        let (first, last) = forks.split_at(FORKS / 2);
+        let deleted = [first[1..].iter().collect::<Vec<_>>(), last.iter().rev().collect()];
+        for half in deleted {
+            let answers: Vec<_> = half.into_iter().map(|fork| ground.engine.delete(fork)).collect();
+            ground.engine.append(&source, records(["f"])).await.unwrap();
+            for answer in answers {
+                answer.await.unwrap();
+            }
+        }
+        assert_eq!(shows(&ground, &forks[0]).await, shown);
+        if round == 2 {
+            delete(&ground, &source).await;
+        }
+        delete(&ground, &forks[0]).await;
+    }
+    assert_eq!(state(&ground, "s").await, Err(OpenError::NotFound));
 }
 
 async fn source_and_forks_are_appended_to_at_the_same_time(ground: Ground) {
