@@ -31,7 +31,7 @@ pub(crate) struct Body {
 
 impl Body {
     /// All of it. Errors: [`Code::BodyTooLarge`], at once if its length is announced; [`Code::RequestTimeout`]; a broken body.
-    async fn read(self) -> Result<Bytes, Refusal> {
+    pub(crate) async fn read(self) -> Result<Bytes, Refusal> {
         let bytes_max = self.bytes_max;
         let too_large = || {
             Refusal::new(
