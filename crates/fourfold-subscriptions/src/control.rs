@@ -217,7 +217,7 @@ async fn remove(entry: &Entry, path: &str) -> Result<(), Refusal> {
     let fact = if desk.state.matches(path) {
         Fact::Linked([(path.to_owned(), Link { explicit: false, ..link.clone() })].into())
     } else {
-        Fact::Unlinked(vec![path.to_owned()])
+        Fact::Unlinked([path.to_owned()].into())
     };
     entry.commit(&mut desk, vec![fact]).await.map_err(|why| unavailable(&why))
 }

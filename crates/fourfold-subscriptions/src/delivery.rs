@@ -76,6 +76,7 @@ impl Entry {
             wake.lease_until_ms = Some(now + desk.state.birth.config.lease_ttl_ms);
         }
         self.commit(desk, vec![Fact::Stands(standing)]).await?;
+        self.nudge.notify_one(); // The lease's end is a new thing to wait for.
         let links = shown(&desk.state);
         let pending = links.iter().filter(|(_, link)| link.pending());
         let snapshot = pending.filter_map(|(path, link)| Some(((*path).to_owned(), link.tail?))).collect();

@@ -4,7 +4,7 @@
 //! The lock is never held while a webhook is waited for. What moved is put into an inbox without the lock; whoever holds the lock next looks at it.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -101,11 +101,15 @@ impl Entry {
         self.nudge.notify_one();
     }
 
-    /// Its state, with what has moved looked at.
+    /// Its state, with all that has moved looked at: so nobody is told that nothing is pending when something is.
     pub(crate) async fn open(&self) -> Result<AsyncMutexGuard<'_, Desk>, Unavailable> {
         let mut desk = self.desk.lock().await;
         if !desk.gone {
-            self.absorb(&mut desk).await?;
+            let looked = self.catch_up(&mut desk).await;
+            if looked.is_err() {
+                self.inbox().rescan = true;
+            }
+            looked?;
         }
         Ok(desk)
     }
@@ -154,10 +158,19 @@ impl Entry {
     /// Keeps and applies changes.
     pub(crate) async fn commit(&self, desk: &mut Desk, facts: Vec<Fact>) -> Result<(), Unavailable> {
         desk.journal.keep(&facts).await?;
+        let named = facts.iter().any(|fact| match fact {
+            Fact::Linked(links) => links
+                .iter()
+                .any(|(path, link)| link.explicit != desk.state.links.get(path).is_some_and(|link| link.explicit)),
+            Fact::Unlinked(_) => true,
+            Fact::Born(_) | Fact::Stands(_) => false,
+        });
         for fact in facts {
             desk.state.apply(fact);
         }
-        self.inbox().explicit = explicit(&desk.state);
+        if named {
+            self.inbox().explicit = explicit(&desk.state);
+        }
         if let Err(why) = desk.journal.summarize(&desk.state).await {
             tracing::warn!(id = self.id, error = %why, "a subscription's state could not be summarized");
         }
@@ -196,12 +209,6 @@ impl Entry {
     }
 
     async fn look(self: &Arc<Self>) -> Result<Next, Unavailable> {
-        if std::mem::take(&mut self.inbox().rescan)
-            && let Err(why) = self.scan().await
-        {
-            self.inbox().rescan = true;
-            return Err(why);
-        }
         let mut desk = self.open().await?;
         if desk.gone {
             return Ok(Next::Gone);
@@ -269,18 +276,20 @@ impl Entry {
     }
 
     /// Takes what is in the inbox: tails, and streams that are new to the pattern.
-    async fn absorb(&self, desk: &mut Desk) -> Result<(), Unavailable> {
-        let moved = std::mem::take(&mut self.inbox().moved);
+    async fn catch_up(&self, desk: &mut Desk) -> Result<(), Unavailable> {
+        let (rescan, moved) = {
+            let mut inbox = self.inbox();
+            (std::mem::take(&mut inbox.rescan), std::mem::take(&mut inbox.moved))
+        };
+        if rescan {
+            self.scan(desk).await?;
+        }
         let found = moved.values().map(|stream| {
             let tail = stream.tail();
             (stream.name().as_str().to_owned(), (!tail.deleted).then(|| stream.offset(tail.position)))
         });
-        let found = found.collect::<Vec<_>>();
-        let result = self.found(desk, found).await;
-        if result.is_err() {
-            self.inbox().rescan = true;
-        }
-        result
+        let found = found.collect();
+        self.found(desk, found).await
     }
 
     /// Notes where streams end, and links those that are new: from their start, as they were not there when the subscription was made.
@@ -313,45 +322,26 @@ impl Entry {
     }
 
     /// Looks at every stream that it follows or might: at the start, and when an inbox has overflowed.
-    async fn scan(&self) -> Result<(), Unavailable> {
+    async fn scan(&self, desk: &mut Desk) -> Result<(), Unavailable> {
         let engine = &*self.means.engine;
-        let (pattern, known) = {
-            let desk = self.desk.lock().await;
-            let known: Vec<String> = desk.state.links.keys().cloned().collect();
-            (desk.state.pattern.clone(), known)
-        };
         let mut found: HashMap<String, Option<Offset>> = HashMap::new();
-        if let Some(pattern) = &pattern {
+        if let Some(pattern) = &desk.state.pattern {
             for (path, tail) in matching(engine, pattern).await? {
                 found.insert(path, Some(tail));
             }
         }
-        let mut dead = Vec::new();
-        for path in known.into_iter().filter(|path| !found.contains_key(path)).collect::<Vec<_>>() {
-            match tail_of(engine, &path).await? {
-                None => dead.push(path),
-                tail => drop(found.insert(path, tail)),
-            }
-        }
-        let mut desk = self.desk.lock().await;
-        if desk.gone {
-            return Ok(());
-        }
-        let mut unlinked = Vec::new();
-        for path in dead {
-            // Again, as it may have come back meanwhile.
-            let tail = tail_of(engine, &path).await?;
-            let Some(link) = desk.state.links.get_mut(&path) else { continue };
-            link.tail = tail;
-            // Only matched, it needs no cursor: should it come again, it begins anew.
-            if tail.is_none() && !link.explicit {
-                unlinked.push(path);
+        let mut unlinked = BTreeSet::new();
+        for (path, link) in desk.state.links.iter_mut().filter(|(path, _)| !found.contains_key(*path)) {
+            link.tail = tail_of(engine, path).await?;
+            // Only matched, a stream that is gone needs no cursor: should it come again, it begins anew.
+            if link.tail.is_none() && !link.explicit {
+                unlinked.insert(path.clone());
             }
         }
         if !unlinked.is_empty() {
-            self.commit(&mut desk, vec![Fact::Unlinked(unlinked)]).await?;
+            self.commit(desk, vec![Fact::Unlinked(unlinked)]).await?;
         }
-        self.found(&mut desk, found.into_iter().collect()).await
+        self.found(desk, found.into_iter().collect()).await
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {

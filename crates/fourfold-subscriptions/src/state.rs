@@ -9,7 +9,7 @@
 //!
 //! Whatever is not a cursor or the standing can be found again: tails are the streams' own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fourfold_protocol::Offset;
 use serde::{Deserialize, Serialize};
@@ -114,7 +114,7 @@ pub(crate) enum Fact {
     /// These streams' cursors are so now.
     Linked(BTreeMap<String, Link>),
     /// These streams are followed no more.
-    Unlinked(Vec<String>),
+    Unlinked(BTreeSet<String>),
     /// It stands so now.
     Stands(Standing),
 }
@@ -153,7 +153,7 @@ impl State {
                     self.links.insert(path, link);
                 }
             }
-            Fact::Unlinked(paths) => paths.iter().for_each(|path| drop(self.links.remove(path))),
+            Fact::Unlinked(paths) => self.links.retain(|path, _| !paths.contains(path)),
             Fact::Stands(standing) => self.standing = standing,
         }
     }
@@ -286,7 +286,7 @@ mod tests {
             Fact::Linked(links),
             Fact::Stands(state.next_wake("w".into())),
             Fact::Linked([("s/7".into(), link(Some(at(1, 99)), None)), ("new".into(), link(None, None))].into()),
-            Fact::Unlinked(vec!["s/8".into(), "never".into()]),
+            Fact::Unlinked(["s/8".into(), "never".into()].into()),
             Fact::Stands(state.failed(1_000, 0.5)),
         ] {
             state.apply(fact.clone());

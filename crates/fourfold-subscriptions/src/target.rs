@@ -53,7 +53,7 @@ impl Target {
         };
         let host = url.host().ok_or_else(|| rejected("has no host"))?;
         let here = match host {
-            Host::Domain(name) if name == "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            Host::Domain("localhost") => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             Host::Ipv4(ip) if ip.octets()[..3] == [127, 0, 0] => Some(IpAddr::V4(ip)),
             _ => None,
         };
@@ -123,11 +123,13 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
     let s = ip.segments();
     // Only 2000::/3 is assigned to the open Internet: that leaves out ::, ::1, mapped and translated IPv4, fc00::/7, fe80::/10, ff00::/8.
     let global = s[0] & 0xe000 == 0x2000;
-    let special = (s[0] == 0x2001 && s[1] < 0x0200)         // protocol assignments, Teredo, ORCHID
-        || (s[0] == 0x2001 && s[1] == 0x0db8)               // documentation
-        || s[0] == 0x2002                                   // 6to4 carries any IPv4 address
-        || (s[0] == 0x2620 && s[1] == 0x004f && s[2] == 0x8000) // AS112
-        || (s[0] == 0x3fff && s[1] < 0x1000); // documentation
+    let special = match (s[0], s[1]) {
+        (0x2001, second) => second < 0x0200 || second == 0x0db8, // protocol assignments, Teredo, ORCHID; documentation
+        (0x2002, _) => true,                                     // 6to4 carries any IPv4 address
+        (0x2620, 0x004f) => s[2] == 0x8000,                      // AS112
+        (0x3fff, second) => second < 0x1000,                     // documentation
+        _ => false,
+    };
     global && !special
 }
 
