@@ -84,7 +84,7 @@ impl Subscriptions {
         let get = matches!(*request.method, Method::GET | Method::HEAD);
         match (request.method, &place) {
             (_, Place::Keys) if get => {
-                let body = shared.means.keys.jwks().to_string();
+                let body = shared.means.load_keys().await.map_err(|why| unavailable(&why))?.jwks().to_string();
                 Ok(ControlAnswer { status: 200, content_type: "application/jwk-set+json", cache: KEYS_CACHE, body })
             }
             (_, Place::Subscription(id)) if get => {
@@ -147,7 +147,7 @@ impl Subscriptions {
         let (kind, webhook, wake_stream) = match &birth.config.delivery {
             Delivery::Webhook { url } => {
                 let jwks_url = format!("{root}{RESERVED_SEGMENT}/jwks.json");
-                let signing = json!({ "alg": "ed25519", "kid": self.shared.means.keys.kid(), "jwks_url": jwks_url });
+                let signing = json!({ "alg": "ed25519", "kid": self.shared.means.keys().kid(), "jwks_url": jwks_url });
                 ("webhook", json!({ "url": url, "signing": signing }), Value::Null)
             }
             Delivery::PullWake { wake_stream } => ("pull-wake", Value::Null, json!(wake_stream)),

@@ -47,7 +47,7 @@ impl Entry {
         // Before the wake is issued: its lease should not run out in a queue.
         let Ok(permit) = self.means.permits.acquire().await else { return Ok(()) };
         let Some(parcel) = self.issue().await? else { return Ok(()) };
-        let signature = self.means.keys.sign(now_ms() / 1000, &parcel.body);
+        let signature = self.means.keys().sign(now_ms() / 1000, &parcel.body);
         let outcome = tokio::select! {
             outcome = self.means.courier.deliver(&parcel.url, parcel.body.clone(), &signature) => outcome,
             () = parcel.ended.notified() => Err(Undelivered::Lease),
@@ -127,7 +127,7 @@ impl Entry {
 
     /// The token of the present generation.
     pub(crate) fn token(&self, state: &State) -> String {
-        self.means.keys.seal(&Grant {
+        self.means.keys().seal(&Grant {
             sub: self.id.clone(),
             life: state.birth.life.clone(),
             generation: state.standing.generation,

@@ -11,24 +11,40 @@ use std::{
 
 use fourfold_protocol::{Offset, StreamName};
 use fourfold_stream::{Engine, OpenError, Stream, Unavailable};
-use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, Notify, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, Notify, OnceCell, Semaphore};
 
 use crate::{
     courier::Courier,
     glob::Pattern,
-    journal::Journal,
+    journal::{self, Journal},
     keys::{self, Keys},
-    limits::{LINKS_MAX, MOVED_MAX, WAKE_STREAMS_MAX},
+    limits::{DELIVERIES_MAX, LINKS_MAX, MOVED_MAX, WAKE_STREAMS_MAX},
     state::{Delivery, Fact, Link, Standing, State, Wake},
 };
 
 /// What all subscriptions work with.
 pub(crate) struct Means {
     pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) keys: Keys,
+    /// Made for the first subscription, or when somebody asks for the public half.
+    keys: OnceCell<Keys>,
     pub(crate) courier: Courier,
     /// One for each webhook request under way.
     pub(crate) permits: Semaphore,
+}
+
+impl Means {
+    pub(crate) fn new(engine: Arc<dyn Engine>, courier: Courier) -> Self {
+        Self { engine, keys: OnceCell::new(), courier, permits: Semaphore::new(DELIVERIES_MAX) }
+    }
+
+    /// The keys, from where they are kept.
+    pub(crate) async fn load_keys(&self) -> Result<&Keys, Unavailable> {
+        self.keys.get_or_try_init(|| journal::keys(&*self.engine)).await
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        self.keys.get().expect("keys are loaded before there is a subscription")
+    }
 }
 
 /// One subscription.
@@ -303,8 +319,7 @@ impl Entry {
             } else if desk.state.links.len() + fresh.len() >= LINKS_MAX {
                 refused += 1;
             } else {
-                let start = tail.map(|tail| Offset { position: 0, ..tail });
-                fresh.insert(path, Link { explicit: false, acked: start, tail });
+                fresh.insert(path, Link { explicit: false, acked: None, tail });
             }
         }
         if refused > 0 {
@@ -371,8 +386,8 @@ pub(crate) async fn tail_of(engine: &dyn Engine, path: &str) -> Result<Option<Of
     let Ok(name) = StreamName::new(path) else { return Ok(None) };
     match engine.open(&name).await {
         Ok(stream) => Ok(Some(stream.offset(stream.tail().position))),
-        Err(OpenError::NotFound) => Ok(None),
         Err(OpenError::Unavailable(why)) => Err(why),
+        Err(_) => Ok(None),
     }
 }
 

@@ -108,7 +108,7 @@ impl Entry {
         token: Option<&str>,
         report: &Report,
     ) -> Result<tokio::sync::MutexGuard<'_, Desk>, Refusal> {
-        let grant = self.means.keys.unseal(token, &self.id, now_ms() / 1000)?;
+        let grant = self.means.keys().unseal(token, &self.id, now_ms() / 1000)?;
         let mut desk = self.open().await.map_err(|why| unavailable(&why))?;
         self.settle(&mut desk).await?;
         let state = &desk.state;

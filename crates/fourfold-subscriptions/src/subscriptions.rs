@@ -11,15 +11,15 @@ use fourfold_protocol::{Code, Refusal};
 use fourfold_stream::{Engine, Unavailable};
 use tokio::{
     runtime::Handle,
-    sync::{Mutex as AsyncMutex, Semaphore, oneshot},
+    sync::{Mutex as AsyncMutex, oneshot},
 };
 
 use crate::{
     courier::Courier,
     entry::{Entry, Means, matching, now_ms, tail_of},
-    journal::{self, Journal},
+    journal::Journal,
     keys,
-    limits::{DELIVERIES_MAX, LINKS_MAX, SUBSCRIPTIONS_MAX},
+    limits::{LINKS_MAX, SUBSCRIPTIONS_MAX},
     refused::{gone, invalid, unavailable},
     state::{Birth, Config, Link, State},
 };
@@ -56,11 +56,13 @@ impl Subscriptions {
     /// Errors: the engine cannot be read, or what is kept of keys is damaged.
     pub async fn start(engine: Arc<dyn Engine>, options: Options) -> io::Result<Self> {
         let failed = |why: Unavailable| io::Error::other(format!("subscriptions cannot be read: {why}"));
-        let keys = journal::keys(&*engine).await.map_err(failed)?;
         let kept = Journal::all(&engine).await.map_err(failed)?;
         let roots = options.webhook_roots.into_iter().map(Into::into).collect();
         let courier = Courier::new(options.local_webhooks, roots);
-        let means = Arc::new(Means { engine, keys, courier, permits: Semaphore::new(DELIVERIES_MAX) });
+        let means = Arc::new(Means::new(engine, courier));
+        if !kept.is_empty() {
+            means.load_keys().await.map_err(failed)?;
+        }
         let entries = kept.into_iter().map(|(journal, state)| {
             let entry = Entry::new(Arc::clone(&means), journal, state);
             (entry.id.clone(), entry)
@@ -143,6 +145,7 @@ impl Shared {
     async fn make(&self, id: &str, config: Config, root: String) -> Result<Arc<Entry>, Refusal> {
         let broken = |why: Unavailable| unavailable(&why);
         let engine = &self.means.engine;
+        self.means.load_keys().await.map_err(broken)?;
         let life = keys::nonce().map_err(|e| broken(Unavailable::Failed(e.to_string())))?;
         let mut state = State::new(Birth { config, life, root, created_at_ms: now_ms() });
         let mut links = BTreeMap::new();

@@ -42,7 +42,7 @@ fn a_stream_that_comes_later_is_pending_from_its_start_and_one_that_is_gone_is_n
         ground.append("events/a").await;
         ground.wake_event("s", 1).await;
         let (_, wake) = ground.claim("s", "w").await;
-        assert_eq!(wake["streams"][0]["acked_offset"], stream.offset(0).to_string());
+        assert_eq!(wake["streams"][0]["acked_offset"], "-1");
         ground.engine.delete(&stream).await.unwrap();
         let (_, answer) = ground.report("s/ack", &wake, json!([]), true).await;
         assert_eq!(answer, json!({"ok":true,"next_wake":false}));
