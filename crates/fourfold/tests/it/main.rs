@@ -9,3 +9,4 @@ mod harness;
 mod pipe;
 mod refused;
 mod round_trip;
+mod subscriptions;
