@@ -73,7 +73,12 @@ pub(crate) struct Kept {
     pub(crate) bytes: u64,
 }
 
-/// Moves `oldest` until what is kept satisfies `retention`, never past the newest record.
+/// So many records age retention drops at one look: a stream that ages all at once must not hold up the others' appends.
+/// The rest goes at the next looks.
+pub(crate) const AGED_AT_ONCE_MAX: u64 = 4_096;
+
+/// Moves `oldest` until what is kept satisfies `retention`, never past the newest record; by age at most
+/// [`AGED_AT_ONCE_MAX`] records.
 ///
 /// `look` gives the time and the length of the record at a position, which is `oldest` each time.
 pub(crate) fn trim<E>(
@@ -82,6 +87,7 @@ pub(crate) fn trim<E>(
     now_ms: u64,
     mut look: impl FnMut(u64) -> Result<(u64, u64), E>,
 ) -> Result<(), E> {
+    let mut aged = 0;
     while kept.tail - kept.oldest > 1 {
         let surplus = retention.records.is_some_and(|max| kept.tail - kept.oldest > max)
             || retention.bytes.is_some_and(|max| kept.bytes > max);
@@ -89,8 +95,11 @@ pub(crate) fn trim<E>(
             break;
         }
         let (at_ms, length) = look(kept.oldest)?;
-        if !surplus && stale_ms(retention, at_ms).is_none_or(|stale| now_ms < stale) {
-            break;
+        if !surplus {
+            if aged == AGED_AT_ONCE_MAX || stale_ms(retention, at_ms).is_none_or(|stale| now_ms < stale) {
+                break;
+            }
+            aged += 1;
         }
         kept.oldest += 1;
         kept.bytes = kept.bytes.saturating_sub(length);
@@ -121,6 +130,19 @@ mod tests {
         let Ok(()) =
             trim::<std::convert::Infallible>(&mut kept, retention, now_ms, |position| Ok((position * 1000, 10)));
         kept
+    }
+
+    #[test]
+    fn a_stream_that_ages_all_at_once_holds_up_nobody() {
+        let retention = Retention { age_seconds: Some(1), ..Retention::default() };
+        let mut kept = Kept { oldest: 0, tail: 1_000_000, bytes: 1_000_000 };
+        let mut looks = 0;
+        let Ok(()) = trim::<std::convert::Infallible>(&mut kept, retention, 1 << 40, |_| {
+            looks += 1;
+            Ok((0, 1))
+        });
+        assert_eq!(kept.oldest, AGED_AT_ONCE_MAX);
+        assert_eq!(looks, AGED_AT_ONCE_MAX + 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     Code, Kind, Offset, Portion, Refusal,
-    record::{elements, gather},
+    record::{Bounded, elements, gather},
 };
 
 /// Writes a portion as one JSON object on one line, without the line's end.
@@ -122,6 +122,10 @@ pub const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
 /// Errors: the id to answer to (`null` if there was none to be found) and what was wrong.
 pub fn read(kind: Kind, text: &str) -> Result<Request, (String, Refusal)> {
     let invalid = |why: String| Refusal::new(Code::InvalidMessage, why);
+    if !text.trim_start().starts_with('{') {
+        // serde would take an array for the members in their order.
+        return Err(("null".into(), invalid("the message is not a JSON object".into())));
+    }
     let wish: Wish<'_> = serde_json::from_str(text)
         .map_err(|e| (id_of(text), invalid(format!("the message is not one that is known here: {e}"))))?;
     let id = wish.id.map_or("null", RawValue::get).to_owned();
@@ -154,13 +158,15 @@ fn records(kind: Kind, array: &str, encoding: Option<&str>) -> Result<Vec<Bytes>
     match (kind, encoding) {
         (Kind::Json, None) => elements(array),
         (Kind::Text, None) => {
-            let texts: Vec<String> =
+            let texts: Bounded<String> =
                 serde_json::from_str(array).map_err(|_| invalid("the records of a text stream are strings"))?;
+            let texts = texts.all()?;
             Ok(gather(texts.iter().map(String::as_bytes)))
         }
         (Kind::Binary, Some("base64")) => {
-            let texts: Vec<String> = serde_json::from_str(array)
+            let texts: Bounded<String> = serde_json::from_str(array)
                 .map_err(|_| invalid("the records of a binary stream are base64 strings"))?;
+            let texts = texts.all()?;
             let decode = |text: &String| STANDARD.decode(text).map_err(|_| invalid("a record is not base64"));
             let parts = texts.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
             Ok(gather(parts.iter().map(Vec::as_slice)))
@@ -249,6 +255,7 @@ mod tests {
     fn what_is_refused_names_its_message() {
         for (message, id, code) in [
             ("nonsense", "null", Code::InvalidMessage),
+            ("[[1],true,7]", "null", Code::InvalidMessage),
             (r#"{"apend":[1],"id":3}"#, "3", Code::InvalidMessage),
             (r#"{"append":1,"id":"a"}"#, "\"a\"", Code::InvalidMessage),
             (r#"{"append":[],"id":4}"#, "4", Code::EmptyAppend),

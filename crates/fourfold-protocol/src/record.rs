@@ -2,7 +2,10 @@
 //!
 //! Spec: "JSON Mode" for the flattening of one array level.
 
+use std::{fmt, marker::PhantomData};
+
 use bytes::Bytes;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::refusal::{Code, Refusal};
@@ -47,6 +50,10 @@ impl Kind {
 pub fn same_content_type(given: &str, stream: &str) -> bool {
     essence(given).eq_ignore_ascii_case(essence(stream))
 }
+
+/// The most records of one append. A record costs some 40 bytes beside its own, so a body of two-byte records would take
+/// twenty times its size.
+pub const APPEND_RECORDS_MAX: usize = 100_000;
 
 /// Whether a text is `type/subtype`, with or without parameters, and safe to send back in a header.
 #[must_use]
@@ -108,13 +115,15 @@ fn share(all: Bytes, ends: &[usize]) -> Vec<Bytes> {
 }
 
 /// The elements of a JSON text that is an array, or the text itself.
+///
+/// Errors: [`Code::InvalidJson`], [`Code::BodyTooLarge`] beyond [`APPEND_RECORDS_MAX`].
 pub fn elements(text: &str) -> Result<Vec<Bytes>, Refusal> {
     let invalid = |e: serde_json::Error| {
         Refusal::new(Code::InvalidJson, format!("the JSON is broken at line {} column {}", e.line(), e.column()))
     };
     let is_array = text.trim_ascii_start().starts_with('[');
     let values: Vec<&RawValue> = if is_array {
-        serde_json::from_str(text).map_err(invalid)?
+        serde_json::from_str::<Bounded<_>>(text).map_err(invalid)?.all()?
     } else {
         vec![serde_json::from_str(text).map_err(invalid)?]
     };
@@ -125,6 +134,55 @@ pub fn elements(text: &str) -> Result<Vec<Bytes>, Refusal> {
         ends.push(all.len());
     }
     Ok(share(Bytes::from(all), &ends))
+}
+
+/// An array of at most [`APPEND_RECORDS_MAX`] elements; what lies beyond is read and not kept.
+pub(crate) struct Bounded<T> {
+    first: Vec<T>,
+    beyond: usize,
+}
+
+impl<T> Bounded<T> {
+    pub(crate) fn all(self) -> Result<Vec<T>, Refusal> {
+        if self.beyond == 0 {
+            return Ok(self.first);
+        }
+        let records = self.first.len() + self.beyond;
+        let detail =
+            format!("the append has {records} records, at most {APPEND_RECORDS_MAX} are taken at once: send several");
+        Err(Refusal::new(Code::BodyTooLarge, detail).with("recordsMax", APPEND_RECORDS_MAX))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Bounded<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(BoundedVisitor(PhantomData))
+    }
+}
+
+struct BoundedVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for BoundedVisitor<T> {
+    type Value = Bounded<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut first = Vec::new();
+        while first.len() < APPEND_RECORDS_MAX {
+            match elements.next_element()? {
+                Some(element) => first.push(element),
+                None => return Ok(Bounded { first, beyond: 0 }),
+            }
+        }
+        let mut beyond = 0;
+        while elements.next_element::<IgnoredAny>()?.is_some() {
+            beyond += 1;
+        }
+        Ok(Bounded { first, beyond })
+    }
 }
 
 /// Line breaks in valid JSON stand only between tokens. Without them a record is a line of NDJSON and of an SSE event.
@@ -174,6 +232,16 @@ mod tests {
         }
         assert_eq!(split(Kind::Text, b"a\xff").unwrap_err().code, Code::InvalidUtf8);
         assert_eq!(split(Kind::Json, b"\"\xff\"").unwrap_err().code, Code::InvalidUtf8);
+    }
+
+    #[test]
+    fn an_append_of_countless_records_is_refused() {
+        let array = |records: usize| format!("[{}]", vec!["1"; records].join(","));
+        assert_eq!(elements(&array(APPEND_RECORDS_MAX)).unwrap().len(), APPEND_RECORDS_MAX);
+        let refusal = elements(&array(APPEND_RECORDS_MAX + 1)).unwrap_err();
+        assert_eq!(refusal.code, Code::BodyTooLarge);
+        assert!(refusal.detail.contains("100001"), "{}", refusal.detail);
+        assert_eq!(elements(&(array(APPEND_RECORDS_MAX + 1) + "]")).unwrap_err().code, Code::InvalidJson);
     }
 
     #[test]

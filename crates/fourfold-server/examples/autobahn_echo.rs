@@ -83,23 +83,21 @@ fn handshake(request: &Request<Incoming>) -> Result<Handshake, Refusal> {
 /// Errors: the client is gone.
 async fn echo(mut socket: Socket) -> io::Result<()> {
     loop {
-        for event in socket.events().await? {
-            let frame = match event {
-                Ok(Event::Text(text)) => SharedFrame::text(text.as_bytes()),
-                Ok(Event::Binary(data)) => SharedFrame::binary(&data),
-                Ok(event) => {
-                    if socket.answer(&event).await? {
-                        socket.hang_up().await;
-                        return Ok(());
-                    }
-                    continue;
-                }
-                Err(broken) => {
-                    socket.close(broken.close_code()).await;
+        let frame = match socket.event().await? {
+            Ok(Event::Text(text)) => SharedFrame::text(text.as_bytes()),
+            Ok(Event::Binary(data)) => SharedFrame::binary(&data),
+            Ok(event) => {
+                if socket.answer(&event).await? {
+                    socket.hang_up().await;
                     return Ok(());
                 }
-            };
-            socket.write(socket.encode(&frame)).await?;
-        }
+                continue;
+            }
+            Err(broken) => {
+                socket.close(broken.close_code()).await;
+                return Ok(());
+            }
+        };
+        socket.write(socket.encode(&frame)).await?;
     }
 }

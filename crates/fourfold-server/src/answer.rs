@@ -51,6 +51,9 @@ const ALLOWED: &str = "Content-Type, Accept, Authorization, If-None-Match, Last-
     Stream-Expires-At, Stream-Closed, Stream-Retention-Age, Stream-Retention-Bytes, Stream-Retention-Records, Stream-Forked-From, \
     Stream-Fork-Offset, Stream-Fork-Sub-Offset, Producer-Id, Producer-Epoch, Producer-Seq";
 
+/// A stream may be of `text/html`: whoever opens its URL in a browser runs nothing of what others have appended.
+const POLICY: &str = "default-src 'none'; sandbox";
+
 pub(crate) const METHODS: &str = "GET, HEAD, PUT, POST, DELETE, OPTIONS";
 
 /// The head of an answer, with what every answer has.
@@ -63,6 +66,7 @@ pub(crate) fn head(status: StatusCode) -> Parts {
         (header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (CROSS_ORIGIN_RESOURCE_POLICY, "cross-origin"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
     ] {
         parts.headers.insert(name, HeaderValue::from_static(value));
     }

@@ -24,10 +24,10 @@ use tokio::net::TcpStream;
 use crate::{
     answer::{self, Answer},
     context::{Context, Seat},
-    limits::{HEAD_BUFFER_BYTES, HEAD_WAIT_MAX, HEADER_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX},
+    limits::{HEAD_BUFFER_BYTES, HEADER_BYTES_MAX, HEADERS_MAX, STALL_WAIT_MAX, URL_BYTES_MAX},
     line, routes,
     transports::Live,
-    wire::Wire,
+    wire::{Wire, not_http},
 };
 
 /// What a request gets.
@@ -58,12 +58,12 @@ struct TakenOver;
 
 async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
     let taken = Arc::new(Mutex::new(None::<Box<Live>>));
-    let (wire, exchange) = Wire::new(socket, unread);
+    let (wire, exchange) = Wire::new(socket, unread, STALL_WAIT_MAX);
     let service = {
         let (taken, context) = (Arc::clone(&taken), Arc::clone(&context));
         service_fn(move |request: Request<Incoming>| {
             exchange.request();
-            let (taken, context) = (Arc::clone(&taken), Arc::clone(&context));
+            let (taken, context, exchange) = (Arc::clone(&taken), Arc::clone(&context), Arc::clone(&exchange));
             Box::pin(async move {
                 let reply = match check_head(&request) {
                     Ok(()) => routes::answer(request, &context).await,
@@ -71,6 +71,7 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
                 };
                 match reply {
                     Reply::Whole(mut answer) => {
+                        exchange.answered();
                         if context.drain.begun() {
                             answer.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
                         }
@@ -87,12 +88,12 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new()) // without it the next line is silently off
-        .header_read_timeout(HEAD_WAIT_MAX)
+        .header_read_timeout(context.settings.head_wait_max)
         .max_buf_size(HEAD_BUFFER_BYTES)
         .max_headers(HEADERS_MAX)
         .half_close(true);
     let mut connection = builder.serve_connection(TokioIo::new(wire), service);
-    {
+    let ended = {
         let mut beginning = pin!(context.drain.beginning.notified());
         beginning.as_mut().enable();
         let mut draining = context.drain.begun();
@@ -107,10 +108,12 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
             connection.poll_without_shutdown(cx)
         })
         .await
-        .ok(); // Whatever ended it, a live read that was asked for is in the slot, and else the connection is over.
-    }
+    };
     let parts = connection.into_parts();
-    let socket = parts.io.into_inner().socket;
+    let wire = parts.io.into_inner();
+    let is_garbage = ended.is_err_and(|e| e.is_parse()) && !wire.refused;
+    let socket = wire.socket;
+    // Whatever ended it, a live read that was asked for is in the slot, and else the connection is over.
     let live = taken.lock().expect("nobody panics while it holds the slot").take();
     match live {
         Some(live) => {
@@ -118,7 +121,13 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
             let unread = Bytes::copy_from_slice(&parts.read_buf);
             (*live).spawn(socket, unread, context, seat);
         }
-        None => line::close(socket).await,
+        None => {
+            if is_garbage {
+                // hyper says nothing to HTTP/2.
+                let _ = line::write_all(&socket, answer::last_words(&not_http())).await;
+            }
+            line::close(socket).await;
+        }
     }
 }
 

@@ -37,5 +37,5 @@ pub mod websocket;
 mod wire;
 
 pub use fourfold_subscriptions::Options as SubscriptionOptions;
-pub use server::Server;
+pub use server::{Connections, Server};
 pub use settings::Settings;

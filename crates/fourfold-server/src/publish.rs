@@ -1,6 +1,6 @@
 //! The way in: create, append, close, delete. Spec: "Create Stream", "Append to Stream", "Close Stream", "Delete Stream".
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fourfold_protocol::Kind;
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::{
     answer::{self, Answer},
     context::{Context, not_found, unavailable},
-    limits::{BODY_WAIT_MAX, PRODUCER_ID_BYTES_MAX, TTL_SECONDS_MAX},
+    limits::{PRODUCER_ID_BYTES_MAX, TTL_SECONDS_MAX},
     routes::STREAMS,
     timestamp,
 };
@@ -27,12 +27,13 @@ use crate::{
 pub(crate) struct Body {
     pub(crate) incoming: Incoming,
     pub(crate) bytes_max: usize,
+    pub(crate) wait_max: Duration,
 }
 
 impl Body {
     /// All of it. Errors: [`Code::BodyTooLarge`], at once if its length is announced; [`Code::RequestTimeout`]; a broken body.
     pub(crate) async fn read(self) -> Result<Bytes, Refusal> {
-        let bytes_max = self.bytes_max;
+        let Self { bytes_max, wait_max, .. } = self;
         let too_large = || {
             Refusal::new(
                 Code::BodyTooLarge,
@@ -43,14 +44,14 @@ impl Body {
         if hyper::body::Body::size_hint(&self.incoming).lower() > bytes_max as u64 {
             return Err(too_large());
         }
-        match timeout(BODY_WAIT_MAX, Limited::new(self.incoming, bytes_max).collect()).await {
+        match timeout(wait_max, Limited::new(self.incoming, bytes_max).collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
             Ok(Err(e)) => {
                 Err(Refusal::new(Code::BadRequest, format!("the body broke off or is not framed as announced: {e}")))
             }
             Err(_) => {
-                let seconds = BODY_WAIT_MAX.as_secs();
+                let seconds = wait_max.as_secs_f32();
                 Err(Refusal::new(
                     Code::RequestTimeout,
                     format!("the body did not arrive within {seconds} s: nothing was appended"),

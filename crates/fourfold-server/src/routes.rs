@@ -7,7 +7,7 @@ use http::{Method, Request};
 use hyper::body::Incoming;
 
 use crate::{
-    answer,
+    Settings, answer,
     connection::Reply,
     context::Context,
     control, list, page,
@@ -41,7 +41,8 @@ async fn stream(request: Request<Incoming>, name: StreamName, context: &Arc<Cont
         Method::OPTIONS => Ok(Reply::Whole(answer::options(answer::METHODS))),
         Method::PUT | Method::POST => {
             let (parts, body) = request.into_parts();
-            let body = Body { incoming: body, bytes_max: context.settings.body_bytes_max };
+            let Settings { body_bytes_max, body_wait_max, .. } = *context.settings;
+            let body = Body { incoming: body, bytes_max: body_bytes_max, wait_max: body_wait_max };
             if parts.method == Method::PUT {
                 publish::put(&parts, body, &name, context).await.map(Reply::Whole)
             } else {

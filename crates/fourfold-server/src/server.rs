@@ -31,7 +31,12 @@ use crate::{
 pub struct Server {
     listener: TcpListener,
     settings: Settings,
+    drain: Arc<Drain>,
 }
+
+/// How many connections a server has; goes on to tell while it runs.
+#[derive(Clone, Debug)]
+pub struct Connections(Arc<Drain>);
 
 /// Sockets on their way to a shard.
 type Handover = mpsc::Sender<(std::net::TcpStream, Seat)>;
@@ -41,12 +46,18 @@ impl Server {
     ///
     /// Errors: the address is taken, or not ours.
     pub async fn bind(address: SocketAddr, settings: Settings) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, settings })
+        Ok(Self { listener: TcpListener::bind(address).await?, settings, drain: Arc::default() })
     }
 
     /// The address that it listens on, with the port that was given if the port was 0.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// A count of the connections, to keep while the server runs.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        Connections(Arc::clone(&self.drain))
     }
 
     /// Serves until `stop` completes, and then drains: no new connection is accepted, every reader is told goodbye with a time after which to come
@@ -60,7 +71,7 @@ impl Server {
         stop: impl Future<Output = ()>,
     ) -> io::Result<()> {
         let settings = Arc::new(self.settings);
-        let drain = Arc::<Drain>::default();
+        let drain = self.drain;
         let subscriptions = Subscriptions::start(Arc::clone(&engine), settings.subscriptions.clone()).await?;
         let (ended, ending) = watch::channel(false);
         let mut threads = Vec::new();
@@ -92,6 +103,14 @@ impl Server {
             thread.join().map_err(|_| io::Error::other("a shard has panicked"))?;
         }
         Ok(())
+    }
+}
+
+impl Connections {
+    /// Those that are accepted and not yet over.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.connections()
     }
 }
 

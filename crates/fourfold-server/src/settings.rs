@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     SubscriptionOptions,
-    limits::{BODY_BYTES_MAX_DEFAULT, LONG_POLL_WAIT_DEFAULT},
+    limits::{BODY_BYTES_MAX_DEFAULT, BODY_WAIT_MAX, HEAD_WAIT_MAX, LONG_POLL_WAIT_DEFAULT},
 };
 
 /// The server's settings.
@@ -14,6 +14,10 @@ pub struct Settings {
     pub long_poll_timeout: Duration,
     /// The largest request body and WebSocket message, in bytes.
     pub body_bytes_max: usize,
+    /// How long a request head may take to arrive, and a connection may be silent between two requests.
+    pub head_wait_max: Duration,
+    /// How long a request body may take to arrive.
+    pub body_wait_max: Duration,
     /// Connections at once; beyond it they are told to come back later.
     pub connections_max: usize,
     /// After a goodbye, connections that have not ended by themselves are cut after so long.
@@ -29,6 +33,8 @@ impl Default for Settings {
         Self {
             long_poll_timeout: LONG_POLL_WAIT_DEFAULT,
             body_bytes_max: BODY_BYTES_MAX_DEFAULT,
+            head_wait_max: HEAD_WAIT_MAX,
+            body_wait_max: BODY_WAIT_MAX,
             connections_max: 100_000,
             drain_deadline: Duration::from_secs(10),
             drain_spread: Duration::from_secs(5),

@@ -131,8 +131,11 @@ fn resumed(stream: &Arc<Stream>, id: &str, context: &Context) -> Cursor {
     }
 }
 
+/// The id as it was sent; one that is not text, or is given twice, is as malformed as an empty one.
 fn last_event_id(request: &Request<Incoming>) -> Option<&str> {
-    request.headers().get(answer::LAST_EVENT_ID).and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty())
+    let mut ids = request.headers().get_all(answer::LAST_EVENT_ID).iter();
+    let id = ids.next()?.to_str().unwrap_or_default();
+    Some(if ids.next().is_some() { "" } else { id })
 }
 
 /// Whether the client asks for this media type by name: `*/*` is not asking.

@@ -4,6 +4,8 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Reads a timestamp; `None` if it is not one, or lies before 1970.
 pub(crate) fn parse(text: &str) -> Option<u64> {
+    // The parser takes anything between date and time.
+    text.as_bytes().get(10).filter(|b| b.eq_ignore_ascii_case(&b'T'))?;
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
 }

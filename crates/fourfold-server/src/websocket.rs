@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use fourfold_protocol::{
     Code, Refusal,
     websocket::{
@@ -77,8 +77,8 @@ pub struct Socket {
     tcp: TcpStream,
     reader: Reader,
     agreed: Option<Agreed>,
-    /// What came behind the handshake, until it is looked at.
-    unread: Option<Box<[u8]>>,
+    /// What was read and not looked at yet.
+    unread: Option<Box<Bytes>>,
     limits: Limits,
 }
 
@@ -86,35 +86,54 @@ impl Socket {
     /// `unread` is what came behind the handshake.
     #[must_use]
     pub fn new(tcp: TcpStream, unread: Bytes, agreed: Option<Agreed>, message_bytes_max: usize) -> Self {
-        let unread = (!unread.is_empty()).then(|| unread[..].into());
+        let unread = (!unread.is_empty()).then(|| Box::new(unread));
         Self { tcp, reader: Reader::new(agreed), agreed, unread, limits: Limits { message_bytes_max } }
     }
 
-    /// Waits until the client sends something, and returns the events that it completes, in order; none if a message is
-    /// still partial. After an error nothing more comes.
+    /// What the client sent next: a whole message, a control frame, or how it broke the protocol; after that nothing more comes.
     ///
+    /// One at a time: what was read behind it stays as it came, so that little input cannot be inflated to much at once.
     /// Cancel-safe. Errors: the client is gone.
-    pub async fn events(&mut self) -> io::Result<Vec<Result<Event, Broken>>> {
-        poll_fn(|cx| self.poll_events(cx)).await
+    pub async fn event(&mut self) -> io::Result<Result<Event, Broken>> {
+        poll_fn(|cx| self.poll_event(cx)).await
     }
 
-    /// As [`events`](Self::events), for those who wait for other things too.
-    pub fn poll_events(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<Result<Event, Broken>>>> {
-        if let Some(unread) = self.unread.take() {
-            return Poll::Ready(Ok(self.feed(&unread)));
-        }
+    /// As [`event`](Self::event), for those who wait for other things too.
+    pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Result<Event, Broken>>> {
         loop {
+            if let Some(event) = self.event_at_hand() {
+                return Poll::Ready(Ok(event));
+            }
             ready!(self.tcp.poll_read_ready(cx))?;
-            let events = SCRATCH.with_borrow_mut(|scratch| match self.tcp.try_read(scratch) {
-                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(bytes) => Ok(Some(self.feed(&scratch[..bytes]))),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
-                Err(e) => Err(e),
+            let event = SCRATCH.with_borrow_mut(|scratch| {
+                let bytes = match self.tcp.try_read(scratch) {
+                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Ok(bytes) => bytes,
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                    Err(e) => return Err(e),
+                };
+                let mut input = &scratch[..bytes];
+                let event = self.feed(&mut input);
+                self.unread = (!input.is_empty()).then(|| Box::new(Bytes::copy_from_slice(input)));
+                Ok(event)
             })?;
-            if let Some(events) = events {
-                return Poll::Ready(Ok(events));
+            if let Some(event) = event {
+                return Poll::Ready(Ok(event));
             }
         }
+    }
+
+    /// As [`event`](Self::event), but only from what was read already.
+    pub(crate) fn event_at_hand(&mut self) -> Option<Result<Event, Broken>> {
+        let mut unread = self.unread.take()?;
+        let mut input = &unread[..];
+        let event = self.feed(&mut input);
+        let left = input.len();
+        if left > 0 {
+            unread.advance(unread.len() - left);
+            self.unread = Some(unread);
+        }
+        event
     }
 
     /// Writes as much of a frame as fits now, and returns what does not.
@@ -154,14 +173,8 @@ impl Socket {
         line::close(self.tcp).await;
     }
 
-    fn feed(&mut self, mut input: &[u8]) -> Vec<Result<Event, Broken>> {
-        INFLATER.with_borrow_mut(|inflater| {
-            let mut events = Vec::new();
-            while let Some(event) = self.reader.feed(&mut input, &self.limits, inflater).transpose() {
-                events.push(event);
-            }
-            events
-        })
+    fn feed(&mut self, input: &mut &[u8]) -> Option<Result<Event, Broken>> {
+        INFLATER.with_borrow_mut(|inflater| self.reader.feed(input, &self.limits, inflater).transpose())
     }
 }
 

@@ -1,7 +1,8 @@
 //! The socket as hyper sees it: bytes that were read before come first, and what hyper itself refuses is explained.
 //!
 //! hyper answers a head that it cannot parse with a bare status, before any code of ours is asked. Such an answer is recognised by
-//! coming without a request, and replaced by a problem.
+//! beginning when every request has its answer and all of that is written; it is replaced by a problem. What is written is never
+//! looked at to tell: records are other people's words.
 
 use std::{
     io::{self, IoSlice},
@@ -11,6 +12,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
@@ -18,6 +20,7 @@ use fourfold_protocol::{Code, Refusal};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::{Sleep, sleep},
 };
 
 use crate::{
@@ -31,31 +34,64 @@ pub(crate) struct Wire {
     pub(crate) socket: TcpStream,
     unread: Bytes,
     exchange: Arc<Exchange>,
-    answers: usize,
+    /// All that hyper had to write is written.
+    flushed: bool,
+    /// Requests whose answer is written.
+    written: usize,
     /// Our words instead of hyper's, not yet written.
     instead: Bytes,
+    /// hyper has refused a head, and the client was told.
+    pub(crate) refused: bool,
+    stall_wait_max: Duration,
+    /// There while the client takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 /// What the service tells the wire.
 #[derive(Debug, Default)]
 pub(crate) struct Exchange {
     requests: AtomicUsize,
+    /// Those whose answer was given to hyper.
+    answered: AtomicUsize,
     /// A line of the head that is being read has ended.
     line_ended: AtomicBool,
 }
 
 impl Exchange {
-    /// A request was parsed: what hyper writes next is our answer to it.
+    /// A request was parsed.
     pub(crate) fn request(&self) {
         self.requests.fetch_add(1, Relaxed);
         self.line_ended.store(false, Relaxed);
     }
+
+    /// The present request's answer goes to hyper now.
+    pub(crate) fn answered(&self) {
+        self.answered.fetch_add(1, Relaxed);
+    }
+}
+
+/// What hyper cannot parse.
+pub(crate) fn not_http() -> Refusal {
+    Refusal::new(Code::BadRequest, "the request line or a header is not valid HTTP/1.1")
 }
 
 impl Wire {
-    pub(crate) fn new(socket: TcpStream, unread: Bytes) -> (Self, Arc<Exchange>) {
+    pub(crate) fn new(socket: TcpStream, unread: Bytes, stall_wait_max: Duration) -> (Self, Arc<Exchange>) {
         let exchange = Arc::<Exchange>::default();
-        (Self { socket, unread, exchange: Arc::clone(&exchange), answers: 0, instead: Bytes::new() }, exchange)
+        (
+            Self {
+                socket,
+                unread,
+                exchange: Arc::clone(&exchange),
+                flushed: true,
+                written: 0,
+                instead: Bytes::new(),
+                refused: false,
+                stall_wait_max,
+                stalled: None,
+            },
+            exchange,
+        )
     }
 
     fn looked_at(&self, read: &[u8]) {
@@ -64,15 +100,15 @@ impl Wire {
         }
     }
 
-    /// Notes the answer that begins here; true if it is hyper's own refusal and was replaced.
+    /// Notes that hyper writes; true if it is its own refusal, which is replaced.
     fn replaces(&mut self, first: &[u8]) -> bool {
+        let begins = std::mem::replace(&mut self.flushed, false);
+        if !begins || self.exchange.requests.load(Relaxed) > self.written {
+            return false;
+        }
         let Some(status) = first.strip_prefix(b"HTTP/1.1 ").or_else(|| first.strip_prefix(b"HTTP/1.0 ")) else {
             return false;
         };
-        self.answers += 1;
-        if self.answers <= self.exchange.requests.load(Relaxed) || status.first() != Some(&b'4') {
-            return false;
-        }
         let url = Refusal::new(Code::UrlTooLong, format!("the URL is longer than {URL_BYTES_MAX} bytes: shorten it"));
         let refusal = match status.get(..3) {
             Some(b"414") => url,
@@ -81,15 +117,28 @@ impl Wire {
                 let detail = format!("the headers are more than {HEAD_BUFFER_BYTES} bytes or too many: send fewer");
                 Refusal::new(Code::HeadersTooLarge, detail)
             }
-            _ => Refusal::new(Code::BadRequest, "the request line or a header is not valid HTTP/1.1"),
+            _ => not_http(),
         };
+        self.refused = true;
         self.instead = answer::last_words(&refusal).into();
         true
     }
 
+    /// hyper has no deadline for writing: a client that asks and takes nothing would keep its answer in memory for ever.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if result.is_ready() {
+            self.stalled = None;
+            return result;
+        }
+        let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(self.stall_wait_max)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
     fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.instead.is_empty() {
-            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.instead))?;
+            let result = Pin::new(&mut self.socket).poll_write(cx, &self.instead);
+            let written = ready!(self.poll_stalled(cx, result))?;
             self.instead.advance(written);
         }
         Poll::Ready(Ok(()))
@@ -117,7 +166,8 @@ impl AsyncWrite for Wire {
         if self.replaces(buf) {
             return Poll::Ready(Ok(buf.len()));
         }
-        Pin::new(&mut self.socket).poll_write(cx, buf)
+        let result = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.poll_stalled(cx, result)
     }
 
     fn poll_write_vectored(
@@ -129,7 +179,8 @@ impl AsyncWrite for Wire {
         if bufs.first().is_some_and(|first| self.replaces(first)) {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+        let result = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        self.poll_stalled(cx, result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -138,11 +189,36 @@ impl AsyncWrite for Wire {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_instead(cx))?;
-        Pin::new(&mut self.socket).poll_flush(cx)
+        ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+        self.flushed = true;
+        self.written = self.exchange.answered.load(Relaxed);
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_instead(cx))?;
         Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+        time::timeout,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_asks_and_takes_nothing_is_let_go() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let (mut wire, _) = Wire::new(socket, Bytes::new(), Duration::from_millis(50));
+        let answer = vec![b'x'; 64 << 20]; // More than any socket buffers.
+        let ended = timeout(Duration::from_secs(10), wire.write_all(&answer)).await.expect("it is let go");
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -25,9 +25,12 @@ use crate::{
     streams::Budget,
 };
 
-/// So many bytes of recent records a stream keeps in memory: what a cursor that lags by a few wake-ups needs. Older ones
-/// are read from the engine.
+/// So many bytes of recent records a stream keeps in memory, its newest append apart: what a cursor that lags by a few wake-ups
+/// needs. Older ones are read from the engine.
 pub const RECENT_BYTES_MAX: usize = 256 * 1024;
+
+/// A larger append is not kept in memory: its readers read it from the engine.
+pub const RECENT_APPEND_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// One hot stream, shared by the engine and all its cursors.
 pub struct Stream {
@@ -60,9 +63,17 @@ pub(crate) struct State {
     pub(crate) oldest: u64,
     /// From here on `recent` has every record up to the tail.
     pub(crate) recent_from: u64,
-    pub(crate) recent: VecDeque<Record>,
+    /// By append, oldest first. An append's records share one allocation, so they are let go together.
+    recent: VecDeque<Recent>,
     recent_bytes: usize,
     pace: Pace,
+}
+
+/// One append.
+struct Recent {
+    records: Box<[Record]>,
+    /// What it takes: its bytes and its records' own.
+    bytes: usize,
 }
 
 /// The cursors of one shard.
@@ -147,8 +158,10 @@ impl Stream {
         if from < state.recent_from || from < state.oldest {
             return None;
         }
-        let first = state.recent.partition_point(|record| record.position < from);
-        Some(within(state.recent.range(first..), limit).cloned().collect())
+        let first = state.recent.partition_point(|append| append.records.last().is_none_or(|r| r.position < from));
+        let appends = state.recent.range(first..);
+        let records = appends.flat_map(|append| &append.records).skip_while(|record| record.position < from);
+        Some(within(records, limit).cloned().collect())
     }
 
     /// How many cursors follow it. A followed stream is in use: its TTL does not run out.
@@ -253,18 +266,19 @@ impl Stream {
     }
 
     fn remember(&self, state: &mut State, records: Vec<Record>, tail: u64) {
-        let added = records.iter().map(|r| r.data.len()).sum::<usize>();
-        let keep = if self.budget.take(added) { RECENT_BYTES_MAX } else { added };
-        state.recent_bytes += added;
-        state.recent.extend(records);
-        let mut freed = 0;
-        while state.recent_bytes > keep {
-            let Some(record) = state.recent.pop_front() else { break };
-            state.recent_bytes -= record.data.len();
-            freed += record.data.len();
+        let bytes = records.iter().map(|r| r.data.len() + size_of::<Record>()).sum::<usize>();
+        let mut keep = RECENT_BYTES_MAX.max(bytes);
+        state.recent_bytes += bytes;
+        state.recent.push_back(Recent { records: records.into(), bytes });
+        if !self.budget.take(bytes) || bytes > RECENT_APPEND_BYTES_MAX {
+            keep = 0;
         }
-        self.budget.give_back(freed);
-        state.recent_from = state.recent.front().map_or(tail, |first| first.position);
+        while state.recent_bytes > keep {
+            let Some(append) = state.recent.pop_front() else { break };
+            state.recent_bytes -= append.bytes;
+            self.budget.give_back(append.bytes);
+        }
+        state.recent_from = state.recent.front().and_then(|append| append.records.first()).map_or(tail, |r| r.position);
     }
 
     fn forget_frames(&self) {
@@ -306,5 +320,89 @@ impl Tail {
 
     fn of(word: u64) -> Self {
         Self { position: word >> 2, closed: word & 1 != 0, deleted: word & 2 != 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Streams, engine::Retention, streams::RECENT_BYTES_TOTAL_MAX};
+    use bytes::Bytes;
+
+    const ALL: Limit = Limit { records: usize::MAX, bytes: usize::MAX };
+
+    fn stream(streams: &Streams, name: &str) -> Arc<Stream> {
+        let config = StreamConfig {
+            content_type: "text/plain".into(),
+            ttl_seconds: None,
+            expires_at_ms: None,
+            retention: Retention::default(),
+            created_at_ms: 0,
+        };
+        let name = StreamName::new(name).expect("a plain name");
+        streams.heat(&name, Epoch(1), &Arc::new(config), 0, Tail::open(0))
+    }
+
+    /// Appends records of these lengths that share one allocation.
+    fn append(stream: &Arc<Stream>, lengths: &[usize]) {
+        let all = Bytes::from(vec![b'x'; lengths.iter().sum()]);
+        let (mut at, mut position) = (0, stream.tail().position);
+        let mut records = Vec::new();
+        for length in lengths {
+            records.push(Record { position, data: all.slice(at..at + length) });
+            (at, position) = (at + length, position + 1);
+        }
+        stream.advance(records, position, false, 0);
+    }
+
+    fn kept(stream: &Stream) -> usize {
+        let from = stream.state().recent_from;
+        stream.recent(from, ALL).expect("from the first one kept").len()
+    }
+
+    #[test]
+    fn a_small_record_does_not_keep_a_large_one_behind_it() {
+        let streams = Streams::new(Relay::new(1).0);
+        let stream = stream(&streams, "a");
+        append(&stream, &[RECENT_APPEND_BYTES_MAX, 1]);
+        assert_eq!(kept(&stream), 0, "too large an append is not kept at all");
+        append(&stream, &[RECENT_BYTES_MAX * 2, 1]);
+        assert_eq!(kept(&stream), 2);
+        append(&stream, &[1]);
+        assert_eq!(kept(&stream), 1, "an append goes whole");
+    }
+
+    #[test]
+    fn tiny_records_count_for_what_they_take() {
+        let streams = Streams::new(Relay::new(1).0);
+        let stream = stream(&streams, "a");
+        for _ in 0..100_000 {
+            append(&stream, &[0]);
+        }
+        assert!(kept(&stream) <= RECENT_BYTES_MAX / size_of::<Record>());
+    }
+
+    #[test]
+    fn all_streams_together_stay_within_the_budget() {
+        let streams = Streams::new(Relay::new(1).0);
+        let large = 1024 * 1024;
+        let all: Vec<_> = (0..100).map(|n| stream(&streams, &format!("s/{n}"))).collect();
+        all.iter().for_each(|stream| append(stream, &[large]));
+        let total: usize = all.iter().map(|stream| kept(stream) * large).sum();
+        assert!(total <= RECENT_BYTES_TOTAL_MAX && total > RECENT_BYTES_TOTAL_MAX / 2, "{total}");
+        drop((all, streams));
+    }
+
+    #[test]
+    fn what_is_kept_is_read_from_any_place_in_it() {
+        let streams = Streams::new(Relay::new(1).0);
+        let stream = stream(&streams, "a");
+        append(&stream, &[1, 1, 1]);
+        append(&stream, &[1]);
+        append(&stream, &[1, 1]);
+        for from in 0..=6 {
+            let positions: Vec<_> = stream.recent(from, ALL).expect("all is kept").iter().map(|r| r.position).collect();
+            assert_eq!(positions, (from..6).collect::<Vec<_>>());
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::{Relay, Stream, Tail, Watch, engine::StreamConfig};
 /// Streams that nobody holds stay hot up to this number, so that pollers and writers find them; about 1 KiB each.
 pub const IDLE_STREAMS_MAX: usize = 4096;
 
-/// All streams' recent records and shared frames together: beyond it a stream keeps only its newest append.
+/// All streams' recent records and shared frames together, in bytes: beyond it a stream that moves keeps none.
 pub const RECENT_BYTES_TOTAL_MAX: usize = 64 * 1024 * 1024;
 
 /// The registry of hot streams. Cheap to clone.

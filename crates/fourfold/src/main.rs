@@ -21,7 +21,7 @@ mod tail;
 mod vitals;
 mod websocket;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
@@ -69,7 +69,11 @@ fn run(command: Command) -> Result<(), CommandError> {
 /// The server's configuration; the log begins with it.
 fn configured(flags: &Flags) -> Result<ServeConfig, ConfigError> {
     let config = ServeConfig::from_flags(flags)?;
-    tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&config.log)).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&config.log))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     Ok(config)
 }
 

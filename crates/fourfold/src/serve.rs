@@ -3,7 +3,9 @@
 use std::{
     io::{self, Write},
     net::SocketAddr,
+    panic, process,
     sync::Arc,
+    thread,
 };
 
 use fourfold_engines::{
@@ -14,7 +16,10 @@ use fourfold_server::{Server, Settings, SubscriptionOptions};
 use fourfold_stream::{Engine, Relay, Retention};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{self, ServeConfig};
+use crate::{
+    config::{self, ServeConfig},
+    retry,
+};
 
 /// Why the server does not run, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -52,13 +57,17 @@ pub(crate) fn serve(config: ServeConfig, ready: impl FnOnce(SocketAddr)) -> Resu
                 local_webhooks: config.listen.ip().is_loopback(),
                 ..SubscriptionOptions::default()
             },
+            ..Settings::default()
         };
         let failed = |source| ServeError::Listen { address: config.listen, source };
         // Before the engine is opened: a taken port should not cost a recovery.
         let server = Server::bind(config.listen, settings).await.map_err(failed)?;
         let threads = u16::try_from(config.threads.get()).unwrap_or(u16::MAX);
         let (relay, shards) = Relay::new(threads);
-        let engine = open(&config, relay)?;
+        let engine = {
+            let _opening = Opening::begin(&config);
+            open(&config, relay)?
+        };
         let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Run)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Run)?;
         ready(server.address().map_err(failed)?);
@@ -88,6 +97,36 @@ fn open(config: &ServeConfig, relay: Relay) -> Result<Arc<dyn Engine>, ServeErro
             };
             Ok(Arc::new(EmbeddedEngine::open(data_dir, EmbeddedOptions { durability, retention }, relay)?))
         }
+    }
+}
+
+/// While this lives, a panic of this thread ends the process with one line that says which directory is damaged.
+///
+/// The storage stops by a panic on some damaged tables, and by another one while it cleans up after the first, which aborts
+/// the process with a hundred lines that help nobody.
+struct Opening;
+
+impl Opening {
+    fn begin(config: &ServeConfig) -> Self {
+        let config::Engine::Embedded { data_dir, .. } = &config.engine else { return Self };
+        let tables = data_dir.join("keyspaces");
+        let (opening, usual) = (thread::current().id(), panic::take_hook());
+        panic::set_hook(Box::new(move |panicked| {
+            if thread::current().id() != opening {
+                return usual(panicked);
+            }
+            let why = "the storage stopped while it read them".to_owned();
+            retry::tell(&OpenFailure::Broken { file: tables.clone(), why }.to_string());
+            process::exit(1);
+        }));
+        Self
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        // Not the one before, which is inside ours; but nobody sets one in this process.
+        let _ = panic::take_hook();
     }
 }
 

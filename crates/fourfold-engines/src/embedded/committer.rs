@@ -65,7 +65,16 @@ impl Committer {
         let (mut swept, mut marked, mut synced_at) = (Instant::now(), Instant::now(), Instant::now());
         let mut marked_upto = self.synced;
         let mut more = true;
-        while let Some(ops) = self.queue.group(if more { Instant::now() } else { swept + SWEEP_EVERY }) {
+        loop {
+            let wake = match self.durability {
+                _ if more => Instant::now(),
+                // What was written last must not wait for the sweep.
+                Durability::Interval(every) if self.synced < self.written => {
+                    (synced_at + every).min(swept + SWEEP_EVERY)
+                }
+                _ => swept + SWEEP_EVERY,
+            };
+            let Some(ops) = self.queue.group(wake) else { break };
             let sweeping = more || swept.elapsed() >= SWEEP_EVERY;
             if sweeping {
                 swept = Instant::now();

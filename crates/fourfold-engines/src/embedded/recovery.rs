@@ -5,7 +5,7 @@
 //! an unfinished last group (power cut) | it is cut off; it was never acknowledged
 //! damage before later groups, or a journal that ends before the mark (`mark.rs`) | refused, naming the file
 //! the same without `Synced`, where a power cut may do it, past the mark | cut off, kept beside the journal, and told as an error
-//! a damaged table or manifest | refused, naming the place
+//! a damaged table or manifest, or one that is missing | refused, naming the place
 //!
 //! What remains: a damaged byte in the very last group, less than a second before a crash, looks like an unfinished group.
 
@@ -18,7 +18,7 @@ use std::{
 use super::{
     Durability,
     journal::{self, Scan},
-    keys::{FORMAT, Space},
+    keys::{FORMAT, SPACES, Space},
     mark::{Mark, Marked},
     meta,
     store::{Store, Write},
@@ -80,6 +80,9 @@ pub(crate) fn open(dir: &Path, mark: &Mark, durability: Durability) -> Result<Op
         clear_unborn(dir).map_err(|e| OpenFailure::Unwritable(dir.to_owned(), e))?;
     }
     let last = mend(dir, upto, u64::MAX, durability)?;
+    if upto > 0 || last.is_some() {
+        check_spaces(dir)?;
+    }
     let store = guarded(dir)?;
     let broken = |e: fjall::Error| OpenFailure::Broken { file: tables(dir), why: e.to_string() };
     check_format(dir, &store)?;
@@ -148,6 +151,26 @@ fn cut(path: &Path, bytes: &[u8], end: usize) -> io::Result<()> {
     let file = fs::OpenOptions::new().write(true).open(path)?;
     file.set_len(end as u64)?;
     file.sync_all()
+}
+
+/// fjall takes a keyspace without its pointer for one that was never created, and begins it anew. All of them are created
+/// before the first group is written.
+fn check_spaces(dir: &Path) -> Result<(), OpenFailure> {
+    let tables = tables(dir);
+    let broken = |file: &Path, why: &str| OpenFailure::Broken { file: file.to_owned(), why: why.into() };
+    let entries = fs::read_dir(&tables).map_err(|e| broken(&tables, &e.to_string()))?;
+    let spaces: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
+    for space in &spaces {
+        let pointer = space.join("current");
+        if !pointer.exists() {
+            return Err(broken(&pointer, "it is missing"));
+        }
+    }
+    // And one of fjall's own.
+    if spaces.len() <= SPACES.len() {
+        return Err(broken(&tables, "a directory in it is missing"));
+    }
+    Ok(())
 }
 
 /// fjall may stop in the middle on damaged files, also by a panic.

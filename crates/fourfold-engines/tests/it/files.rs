@@ -248,6 +248,24 @@ fn damaged_tables_are_told_and_never_read_as_something_else() {
     });
 }
 
+#[test]
+fn a_keyspace_without_its_pointer_does_not_begin_anew() {
+    run(|| async {
+        let dir = filled(false).await;
+        let spaces = fs::read_dir(dir.path().join("keyspaces")).unwrap();
+        for space in spaces.map(|entry| entry.unwrap().path()) {
+            let whole = copied(dir.path());
+            let lost = whole.path().join(space.strip_prefix(dir.path()).unwrap());
+            fs::remove_file(lost.join("current")).unwrap();
+            let failure = opened(whole.path(), Durability::Synced).await.unwrap_err();
+            names(&failure, whole.path());
+            assert!(failure.to_string().contains("current is damaged (it is missing)"), "{failure}");
+            fs::remove_dir_all(lost).unwrap();
+            names(&opened(whole.path(), Durability::Synced).await.unwrap_err(), whole.path());
+        }
+    });
+}
+
 fn below(dir: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
         let entry = entry.unwrap();

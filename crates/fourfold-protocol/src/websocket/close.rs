@@ -31,11 +31,9 @@ codes! {
     ProtocolError = 1002, "protocol-error", "The client broke RFC 6455 or 7692.";
     TextOnly = 1003, "text-only", "The client sent a binary message.";
     InvalidUtf8 = 1007, "invalid-utf8", "The client sent text that is not UTF-8.";
-    TooManyAppends = 1008, "too-many-appends", "The client sends more than is worked off.";
     MessageTooBig = 1009, "message-too-big", "The client sent a message over the limit.";
     Internal = 1011, "internal", "The server failed.";
     StreamDeleted = 4404, "stream-deleted", "The stream was deleted or has expired.";
-    ReaderStalled = 4408, "reader-stalled", "The client does not take what it subscribed to.";
 }
 
 /// What a client said when it closed.

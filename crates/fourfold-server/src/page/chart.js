@@ -28,7 +28,7 @@ export class Chart {
     picture.append(this.#area);
     spec.lines.forEach((line, index) => {
       const path = shape("path", { class: `line line-${index + 1}` });
-      picture.append(path);
+      this.#area.after(path); // the first line on top of the second, where they are one
       this.#paths.push(path);
 
       const value = element("span", `chart-value line-${index + 1}`);
@@ -77,7 +77,7 @@ function scale(all, atLeast) {
 function round(most) {
   if (most <= 0) return 1;
   const unit = 10 ** Math.floor(Math.log10(most));
-  return unit * [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((step) => step * unit >= most * 0.9999);
+  return unit * [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((step) => step * unit >= most);
 }
 
 function outline(points, low, high) {

@@ -28,22 +28,24 @@ const WRITERS = {
   "long-poll": (stream, offset) => ({
     curl: `curl -si '${stream.url}?live=long-poll&offset=${offset}'`,
     script: [
-      `for (let at = "${offset}", got; !got?.headers.has("Stream-Closed"); at = got.headers.get("Stream-Next-Offset")) {`,
+      `let at = "${offset}", got;`,
+      `do {`,
       `  got = await fetch(\`${stream.url}?live=long-poll&offset=\${at}\`, { cache: "no-store" });`,
       `  if (got.status !== 204) console.log(${body(stream)});`,
-      `  if (!got.ok) break;`,
-      `}`,
+      `  at = got.headers.get("Stream-Next-Offset");`,
+      `} while (got.ok && !got.headers.has("Stream-Closed"));`,
     ],
   }),
   "short-poll": (stream, offset) => ({
     curl: `curl -si '${stream.url}?offset=${offset}'`,
     script: [
-      `for (let at = "${offset}", tag = "", got; at && !got?.headers.has("Stream-Closed"); ) {`,
+      `let at = "${offset}", tag = "", got;`,
+      `do {`,
       `  got = await fetch(\`${stream.url}?offset=\${at}\`, { headers: { "If-None-Match": tag } });`,
       `  if (got.status !== 304) console.log(${body(stream)});`,
       `  [at, tag] = ["Stream-Next-Offset", "ETag"].map((name) => got.headers.get(name));`,
       `  await new Promise((wake) => setTimeout(wake, got.headers.get("Stream-Poll-After")));`,
-      `}`,
+      `} while (at && !got.headers.has("Stream-Closed"));`,
     ],
   }),
 };

@@ -9,6 +9,7 @@ export class Continuity {
   lost = 0;
   doubled = 0;
   disordered = 0;
+  #judged = false;
   #last = null;
   #at = -Infinity;
   #missing = new Set();
@@ -16,6 +17,7 @@ export class Continuity {
   take(record) {
     if (record === null || typeof record !== "object" || !Number.isSafeInteger(record.n)) return;
     const { n } = record;
+    this.#judged = true;
     const at = typeof record.at === "number" ? record.at : -Infinity;
     const anew = this.#last !== null && n <= this.#last && at > this.#at;
     if (this.#last === null || anew) this.#missing.clear();
@@ -23,6 +25,11 @@ export class Continuity {
     else if (n <= this.#last) return this.#late(n);
     this.#last = n;
     this.#at = Math.max(this.#at, at);
+  }
+
+  /** Whether any record carried a count to judge by. */
+  get judged() {
+    return this.#judged;
   }
 
   /** A gap was told: what lies in it is accounted for. */

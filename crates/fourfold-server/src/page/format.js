@@ -1,6 +1,6 @@
 // Numbers as people read them: short, and of a width that does not jump.
 
-const whole = new Intl.NumberFormat("en");
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const oneDecimal = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const free = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 
@@ -10,15 +10,19 @@ export function count(n) {
 
 export function bytes(n) {
   if (n < 1000) return `${whole.format(Math.round(n))} B`;
-  if (n < 1e6) return `${oneDecimal.format(n / 1e3)} kB`;
-  if (n < 1e9) return `${oneDecimal.format(n / 1e6)} MB`;
-  return `${oneDecimal.format(n / 1e9)} GB`;
+  if (n < 1e6) return `${threeDigits(n / 1e3)} kB`;
+  if (n < 1e9) return `${threeDigits(n / 1e6)} MB`;
+  return `${threeDigits(n / 1e9)} GB`;
 }
 
 export function duration(ms) {
   if (ms === null) return "–";
   if (Math.abs(ms) < 10_000) return `${whole.format(Math.round(ms))} ms`;
   return `${oneDecimal.format(ms / 1000)} s`;
+}
+
+function threeDigits(n) {
+  return n < 99.95 ? oneDecimal.format(n) : whole.format(n);
 }
 
 export const UNITS = {

@@ -20,6 +20,7 @@ import { copyOf, say, slotsIn } from "./slots.js";
 import { Subscription } from "./subscription.js";
 import { TRANSPORTS } from "./transport.js";
 
+const FRAMING = new Set(["websocket", "sse"]);
 const RECENT = 8;
 const RECENT_CHARS = 160; // more would never be seen on one line
 
@@ -69,12 +70,12 @@ export class Panel {
 
   #furnish() {
     const tabs = this.element.querySelector(".tabs");
-    for (const [id, { label, tab }] of Object.entries(TRANSPORTS)) {
+    for (const [id, { label }] of Object.entries(TRANSPORTS)) {
       const button = document.createElement("button");
       button.type = "button";
       button.dataset.action = "switch";
       button.dataset.to = id;
-      button.textContent = tab;
+      button.textContent = label;
       button.title = `Go on by ${label}`;
       button.addEventListener("click", () => this.#switch(id));
       tabs.append(button);
@@ -121,18 +122,17 @@ export class Panel {
     const { label, about } = TRANSPORTS[transport];
     const slots = this.#slots;
     say(slots.label, label);
-    say(slots.about, about);
     say(slots.state, state);
-    say(slots.note, note);
-    slots.note.title = note;
-    // Of a text stream only WebSocket frames each record; the others carry the bytes as they come.
-    say(slots["records-label"], stream.isJson || transport === "websocket" ? "Records" : "Pieces");
+    say(slots.about, note || about);
+    slots.about.title = note;
+    // Of a text stream a poll carries the bytes of many records as one.
+    say(slots["records-label"], stream.isJson || FRAMING.has(transport) ? "Records" : "Pieces");
     say(slots.records, count(records));
     say(slots.latency, duration(latency.median));
     say(slots.requests, count(requests));
     say(slots.bytes, bytes(received));
     for (const fault of ["lost", "doubled", "disordered"]) {
-      say(slots[fault], count(continuity[fault]));
+      say(slots[fault], continuity.judged ? count(continuity[fault]) : "–");
       slots[fault].classList.toggle("bad", continuity[fault] > 0);
     }
     say(slots.offset, offset);

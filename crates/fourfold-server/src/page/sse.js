@@ -29,7 +29,7 @@ export function readSse(stream, offset, sink) {
   };
   on("data", ({ data, lastEventId }) => {
     at = lastEventId;
-    sink.delivered(stream.recordsIn(data), at, data);
+    sink.delivered(stream.isJson ? JSON.parse(data) : [data], at, data); // else one record an event
   });
   on("control", ({ data }) => {
     const control = JSON.parse(data);

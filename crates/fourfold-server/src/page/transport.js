@@ -17,8 +17,8 @@ import { readSse } from "./sse.js";
 import { readWebSocket } from "./websocket.js";
 
 export const TRANSPORTS = {
-  websocket: { label: "WebSocket", tab: "WebSocket", about: "One socket, pushed as it happens", read: readWebSocket },
-  sse: { label: "Server-Sent Events", tab: "SSE", about: "One answer without end", read: readSse },
-  "long-poll": { label: "Long poll", tab: "Long poll", about: "Each request waits for news", read: readLongPoll },
-  "short-poll": { label: "Short poll", tab: "Short poll", about: "Asks when the server advises", read: readShortPoll },
+  websocket: { label: "WebSocket", about: "One connection. Each batch of records is pushed as one message.", read: readWebSocket },
+  sse: { label: "SSE", about: "One endless answer. The browser itself resumes from the last id.", read: readSse },
+  "long-poll": { label: "Long poll", about: "Each request waits at the server until there is something new.", read: readLongPoll },
+  "short-poll": { label: "Short poll", about: "Plain requests, as often as the server advises. A 304 if nothing is new.", read: readShortPoll },
 };

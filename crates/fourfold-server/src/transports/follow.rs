@@ -20,7 +20,7 @@ use fourfold_protocol::{Code, Offset};
 use fourfold_stream::{Cursor, Dialect, Ended, Next, ReadRefusal, cursor::PORTION};
 use tokio::{
     net::TcpStream,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
@@ -71,6 +71,8 @@ pub(crate) struct Terms {
 }
 
 enum Woken {
+    /// There is more to read.
+    Busy,
     Moved,
     Timer,
     Gone,
@@ -109,14 +111,11 @@ impl<M: Manner> Follow<M> {
         loop {
             let mut moved = pin!(stream.moved(self.cursor.shard()));
             moved.as_mut().enable(); // Before the read, so that a record appended during it wakes us.
-            match self.drain() {
-                Ok(Drained::Idle) => {}
-                // Boxed, so that an idle task does not carry the state of one that has much to do.
-                Ok(busy) => match Box::pin(self.work(busy)).await? {
-                    true => return Ok(()),
-                    false => continue,
-                },
-                Err(error) => return Err(error),
+            let drained = self.drain()?;
+            let idle = matches!(drained, Drained::Idle);
+            // Boxed, so that an idle task does not carry the state of one that has much to do.
+            if !idle && Box::pin(self.work(drained)).await? {
+                return Ok(());
             }
             if self.context.drain.begun() {
                 let after_ms = Some(self.context.come_back_ms());
@@ -124,19 +123,23 @@ impl<M: Manner> Follow<M> {
             }
             let socket = &self.socket;
             let woken = poll_fn(|cx| {
-                if moved.as_mut().poll(cx).is_ready() {
-                    Poll::Ready(Woken::Moved)
-                } else if timer.as_mut().poll(cx).is_ready() {
+                // The timer first, and also for a reader that is never idle: nothing may put off the end.
+                if timer.as_mut().poll(cx).is_ready() {
                     Poll::Ready(Woken::Timer)
+                } else if !idle {
+                    Poll::Ready(Woken::Busy)
+                } else if moved.as_mut().poll(cx).is_ready() {
+                    Poll::Ready(Woken::Moved)
                 } else {
                     watch.poll_gone(socket, cx).map(|()| Woken::Gone)
                 }
             })
             .await;
             match woken {
+                Woken::Busy => {}
                 Woken::Moved => {
                     if let Some(linger) = self.terms.as_ref().map(|terms| terms.linger).filter(|t| !t.is_zero()) {
-                        Box::pin(sleep(linger)).await;
+                        Box::pin(self.gather(linger)).await;
                     }
                 }
                 Woken::Timer => {
@@ -151,6 +154,23 @@ impl<M: Manner> Follow<M> {
                 Woken::Gone => return Err(io::ErrorKind::ConnectionAborted.into()),
             }
         }
+    }
+
+    /// Waits for more records, but not for those that will not come: not past the end of the stream, nor into a drain.
+    async fn gather(&self, linger: Duration) {
+        let stream = self.cursor.stream();
+        let ended = async {
+            loop {
+                let mut moved = pin!(stream.moved(self.cursor.shard()));
+                moved.as_mut().enable();
+                let tail = stream.tail();
+                if tail.closed || tail.deleted || self.context.drain.begun() {
+                    return;
+                }
+                moved.await;
+            }
+        };
+        let _ = timeout(linger, ended).await;
     }
 
     /// When to wake up in silence.
@@ -192,7 +212,11 @@ impl<M: Manner> Follow<M> {
             Drained::Ended(Ended::Closed) => Ok(true),
             Drained::Ended(Ended::Deleted) => self.say_goodbye(STREAM_DELETED, None).await.map(|()| true),
             Drained::Behind => match self.cursor.catch_up(&*self.context.engine, &self.manner, PORTION).await {
-                Ok(frame) => self.write(frame.bytes).await.map(|()| false),
+                Ok(frame) => {
+                    self.write(frame.bytes).await?;
+                    tokio::task::yield_now().await; // An engine in memory never waits by itself.
+                    Ok(false)
+                }
                 Err(ReadRefusal::Deleted) => self.say_goodbye(STREAM_DELETED, None).await.map(|()| true),
                 Err(ReadRefusal::Unavailable(why)) => {
                     let code = crate::context::unavailable(&why).code;

@@ -9,8 +9,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use fourfold_protocol::Portion;
-use fourfold_stream::{Cursor, Dialect, Ended, Frame, Limit, Next, Stream, cursor::PORTION};
+use fourfold_protocol::{Offset, Portion, Refusal, Start};
+use fourfold_stream::{Cursor, Dialect, Ended, Frame, Limit, Next, ReadRefusal, Stream, cursor::PORTION};
 use http::{StatusCode, header};
 use tokio::{
     net::TcpStream,
@@ -106,10 +106,11 @@ impl LongPoll {
                 break;
             }
             let woken = poll_fn(|cx| {
-                if moved.as_mut().poll(cx).is_ready() {
-                    Poll::Ready(Woken::Moved)
-                } else if deadline.as_mut().poll(cx).is_ready() {
+                // The deadline first: a stream that never rests must not put off the end.
+                if deadline.as_mut().poll(cx).is_ready() {
                     Poll::Ready(Woken::Deadline)
+                } else if moved.as_mut().poll(cx).is_ready() {
+                    Poll::Ready(Woken::Moved)
                 } else {
                     watch.poll_gone(socket, cx).map(|()| Woken::Gone)
                 }
@@ -133,13 +134,10 @@ impl LongPoll {
             Next::Frame(frame) => frame.bytes,
             Next::Behind => match self.cursor.catch_up(&*context.engine, &dialect, self.limit).await {
                 Ok(frame) => frame.bytes,
-                Err(fourfold_stream::ReadRefusal::Deleted) => answer::last_words(&not_found(stream.name())).into(),
-                Err(fourfold_stream::ReadRefusal::Unavailable(why)) => answer::last_words(&unavailable(&why)).into(),
+                Err(ReadRefusal::Deleted) => refused(&not_found(stream.name())),
+                Err(ReadRefusal::Unavailable(why)) => refused(&unavailable(&why)),
             },
-            Next::Ended(Ended::Deleted) => {
-                self.keeps_alive = false;
-                answer::last_words(&not_found(stream.name())).into()
-            }
+            Next::Ended(Ended::Deleted) => refused(&not_found(stream.name())),
             Next::Ended(Ended::Closed) | Next::Wait => self.silence(context),
         }
     }
@@ -164,10 +162,22 @@ impl LongPoll {
     }
 }
 
+/// An error in place of records; the connection goes on as it would behind them.
+fn refused(refusal: &Refusal) -> Bytes {
+    let (parts, problem) = answer::problem(refusal);
+    answer::to_bytes(parts, problem.as_bytes(), false).into()
+}
+
 /// The whole HTTP answer: the same for all who waited at the same place.
 struct Whole<'a> {
     stream: &'a Stream,
     from: u64,
+}
+
+impl Whole<'_> {
+    fn trimmed(&self, from: Offset) -> Option<Refusal> {
+        Cursor::place(self.stream, Start::At(from)).err()
+    }
 }
 
 impl Dialect for Whole<'_> {
@@ -176,6 +186,10 @@ impl Dialect for Whole<'_> {
     }
 
     fn encode(&self, portion: &Portion<'_>) -> Bytes {
+        // Retention has passed the reader while it waited: as if it had asked only now.
+        if let Some(refusal) = portion.gap.and_then(|(from, _)| self.trimmed(from)) {
+            return refused(&refusal);
+        }
         let mut parts = answer::head(StatusCode::OK);
         let body = body(portion.kind, portion.records);
         put_place(&mut parts, self.stream, self.from, portion.next.position, portion.up_to_date, portion.closed);

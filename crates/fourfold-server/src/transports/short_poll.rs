@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, sync::Arc};
 
-use fourfold_protocol::{Kind, Offset, Record, Refusal};
+use fourfold_protocol::{Kind, Offset, Record, Refusal, Start};
 use fourfold_stream::{Limit, ReadError, Stream};
 use http::{Request, StatusCode, header, response::Parts};
 
@@ -29,6 +29,7 @@ pub(crate) async fn read<B>(
         // The client has [at, tail) from an answer that was not cut short, and nothing was appended since.
         let mut parts = answer::head(StatusCode::NOT_MODIFIED);
         put_place(&mut parts, stream, at, tail.position, true, tail.closed);
+        answer::put(&mut parts, header::CACHE_CONTROL, "no-store");
         return Ok(answer::empty(parts));
     }
     let (records, next) = records(stream, at, limit, tail.position, context).await?;
@@ -37,10 +38,11 @@ pub(crate) async fn read<B>(
     let mut parts = answer::head(StatusCode::OK);
     put_place(&mut parts, stream, at, next, up_to_date, closed);
     answer::put(&mut parts, header::CONTENT_TYPE, &stream.config().content_type);
-    if up_to_date {
+    let names_a_place = matches!(query.start(), Ok(Some(Start::At(_))));
+    if up_to_date || !names_a_place {
         answer::put(&mut parts, header::CACHE_CONTROL, "no-store");
     } else {
-        // It can never change: only the next one, at the tail, can.
+        // It can never change: the next one, at the tail, can, and what "the start" means.
         answer::put(&mut parts, header::CACHE_CONTROL, "public, max-age=60, stale-while-revalidate=300");
         answer::put(&mut parts, header::VARY, "Accept");
     }

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use fourfold_protocol::{
-    Portion, Refusal, message,
+    Code, Portion, Refusal, message,
     websocket::{self, Agreed, CloseCode, Event, SharedFrame},
 };
 use fourfold_stream::{Append, Appended, Cursor, Dialect, Ended, Next, Producer, ReadRefusal, cursor::PORTION};
@@ -29,7 +29,7 @@ use crate::{
     answer::{self, Framing},
     connection::Reply,
     context::{Context, Seat},
-    limits::{APPENDS_UNACKNOWLEDGED_MAX, PING},
+    limits::{APPENDS_UNACKNOWLEDGED_MAX, PING, PRODUCER_ID_BYTES_MAX},
     publish,
     websocket::{Handshake, Socket, encode},
 };
@@ -92,7 +92,7 @@ struct Session {
 enum Woken {
     Moved,
     Answers(Vec<u8>),
-    Events(io::Result<Vec<Result<Event, websocket::Broken>>>),
+    Event(io::Result<Result<Event, websocket::Broken>>),
     Ping,
 }
 
@@ -115,21 +115,17 @@ impl Session {
         loop {
             let mut moved = pin!(stream.moved(self.cursor.shard()));
             moved.as_mut().enable(); // Before the read, so that a record appended during it wakes us.
-            match self.drain()? {
-                Drained::Idle => {}
-                // Boxed, so that an idle task does not carry the state of one that has much to do.
-                busy => match Box::pin(self.work(busy)).await? {
-                    Some(code) => return Ok(End::Close(code)),
-                    None => continue,
-                },
+            let drained = self.drain()?;
+            let idle = matches!(drained, Drained::Idle);
+            // Boxed, so that an idle task does not carry the state of one that has much to do.
+            if !idle && let Some(code) = Box::pin(self.work(drained)).await? {
+                return Ok(End::Close(code));
             }
             if self.context.drain.begun() {
                 return Box::pin(self.say_draining()).await;
             }
             let woken = poll_fn(|cx| {
-                if moved.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Woken::Moved);
-                }
+                // The stream last: it was drained a moment ago, and one that never rests must not keep the client from a word.
                 let waiting = match &mut self.appends {
                     Some(appends) => {
                         if let Poll::Ready(answers) = appends.poll(cx) {
@@ -139,21 +135,27 @@ impl Session {
                     }
                     None => 0,
                 };
-                // A client with too many appends under way is not read until one is answered.
-                if waiting < APPENDS_UNACKNOWLEDGED_MAX
-                    && let Poll::Ready(events) = self.socket.poll_events(cx)
-                {
-                    return Poll::Ready(Woken::Events(events));
+                // A client with too many appends under way is not read until one is answered, and is not to blame for its silence.
+                if waiting >= APPENDS_UNACKNOWLEDGED_MAX {
+                    heard = true;
+                } else if let Poll::Ready(event) = self.socket.poll_event(cx) {
+                    return Poll::Ready(Woken::Event(event));
                 }
-                ping.as_mut().poll(cx).map(|()| Woken::Ping)
+                if ping.as_mut().poll(cx).is_ready() {
+                    Poll::Ready(Woken::Ping)
+                } else if !idle {
+                    Poll::Ready(Woken::Moved)
+                } else {
+                    moved.as_mut().poll(cx).map(|()| Woken::Moved)
+                }
             })
             .await;
             match woken {
                 Woken::Moved => {}
                 Woken::Answers(answers) => self.socket.write(answers).await?,
-                Woken::Events(events) => {
+                Woken::Event(event) => {
                     heard = true;
-                    if let Some(end) = Box::pin(self.take(events?)).await? {
+                    if let Some(end) = Box::pin(self.take(event?)).await? {
                         return Ok(end);
                     }
                 }
@@ -197,14 +199,26 @@ impl Session {
                 Ok(None)
             }
             Drained::Ended(Ended::Closed) => {
-                self.flush_answers().await?; // Whoever closed the stream here is told so first.
+                // Whoever closed the stream here is told so first, and what was sent behind that is answered.
+                self.flush_answers().await?;
+                while let Some(Ok(event)) = self.socket.event_at_hand() {
+                    if let Event::Text(text) = event {
+                        self.request(&text);
+                        self.flush_answers().await?;
+                    }
+                }
                 Ok(Some(CloseCode::StreamClosed))
             }
             Drained::Ended(Ended::Deleted) => self.deleted().await.map(Some),
             Drained::Behind => match self.cursor.catch_up(&*self.context.engine, &self.dialect, PORTION).await {
-                Ok(frame) => self.socket.write(frame.bytes).await.map(|()| None),
+                Ok(frame) => {
+                    self.socket.write(frame.bytes).await?;
+                    tokio::task::yield_now().await; // An engine in memory never waits by itself.
+                    Ok(None)
+                }
                 Err(ReadRefusal::Deleted) => self.deleted().await.map(Some),
                 Err(ReadRefusal::Unavailable(why)) => {
+                    self.flush_answers().await?;
                     let code = crate::context::unavailable(&why).code;
                     self.say_goodbye(code.as_str(), Some(self.context.come_back_ms())).await?;
                     Ok(Some(CloseCode::Internal))
@@ -220,35 +234,35 @@ impl Session {
     }
 
     /// Does what the client has sent.
-    async fn take(&mut self, events: Vec<Result<Event, websocket::Broken>>) -> io::Result<Option<End>> {
-        for event in events {
-            match event {
-                Ok(Event::Text(text)) => self.request(&text).await?,
-                Ok(Event::Binary(_)) => return Ok(Some(End::Close(CloseCode::TextOnly))),
-                Ok(event @ Event::Close(_)) => {
-                    self.flush_answers().await?;
-                    self.socket.answer(&event).await?;
-                    return Ok(Some(End::HangUp));
-                }
-                Ok(event) => drop(self.socket.answer(&event).await?),
-                Err(broken) => {
-                    self.flush_answers().await?;
-                    return Ok(Some(End::Close(broken.close_code())));
-                }
+    async fn take(&mut self, event: Result<Event, websocket::Broken>) -> io::Result<Option<End>> {
+        match event {
+            Ok(Event::Text(text)) => self.request(&text),
+            Ok(Event::Binary(_)) => {
+                self.flush_answers().await?;
+                return Ok(Some(End::Close(CloseCode::TextOnly)));
+            }
+            Ok(event @ Event::Close(_)) => {
+                self.flush_answers().await?;
+                self.socket.answer(&event).await?;
+                return Ok(Some(End::HangUp));
+            }
+            Ok(event) => drop(self.socket.answer(&event).await?),
+            Err(broken) => {
+                self.flush_answers().await?;
+                return Ok(Some(End::Close(broken.close_code())));
             }
         }
         Ok(None)
     }
 
-    async fn request(&mut self, text: &str) -> io::Result<()> {
-        // One read may bring more messages than may wait: their answers come first.
-        while self.appends.as_ref().is_some_and(|appends| appends.waiting.len() >= APPENDS_UNACKNOWLEDGED_MAX) {
-            let answers = next_answers(self.appends.as_deref_mut()).await;
-            self.socket.write(answers).await?;
-        }
+    fn request(&mut self, text: &str) {
         let stream = self.cursor.stream();
         let (id, pending): (String, Answering) = match message::read(stream.kind(), text) {
             Err((id, refusal)) => (id, Box::pin(ready(Err(refusal)))),
+            Ok(request) if request.producer.as_ref().is_some_and(|(id, ..)| id.len() > PRODUCER_ID_BYTES_MAX) => {
+                let detail = format!("a producer's id has at most {PRODUCER_ID_BYTES_MAX} bytes");
+                (request.id, Box::pin(ready(Err(Refusal::new(Code::InvalidMessage, detail)))))
+            }
             Ok(request) => {
                 let producer = request.producer.map(|(id, epoch, seq)| Producer { id, epoch, seq });
                 let append = Append { records: request.records, producer, seq: None, close: request.close };
@@ -257,7 +271,6 @@ impl Session {
         };
         let appends = self.appends.get_or_insert_with(|| Box::new(Appends::of(self.cursor.stream().clone())));
         appends.waiting.push_back((id, pending));
-        Ok(())
     }
 
     async fn flush_answers(&mut self) -> io::Result<()> {

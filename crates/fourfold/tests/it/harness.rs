@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Child, ChildStdin, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::Duration,
 };
@@ -88,6 +88,15 @@ impl Running {
         self.lines = nothing;
     }
 
+    /// The next line of standard output; `None` if it ends without one.
+    pub(crate) fn line_or_end(&self) -> Option<String> {
+        match self.lines.recv_timeout(DEADLINE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("neither a line nor the end before the deadline"),
+        }
+    }
+
     /// Whether it has ended by itself.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("it is our child").is_some()
@@ -132,6 +141,8 @@ pub(crate) struct Server {
     running: Option<Running>,
     address: SocketAddr,
     dir: TempDir,
+    /// Further ones, also after a restart.
+    settings: Vec<String>,
 }
 
 impl Server {
@@ -143,8 +154,14 @@ impl Server {
     /// With further settings, which hold until it is restarted.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (running, address) = serve("127.0.0.1:0", dir.path(), settings);
-        Self { running: Some(running), address, dir }
+        Self { settings: Vec::new(), ..Self::start_in(dir, "127.0.0.1:0", settings) }
+    }
+
+    /// Where, and with further settings for good.
+    pub(crate) fn start_in(dir: TempDir, listen: &str, settings: &[&str]) -> Self {
+        let (running, address) = serve(listen, dir.path(), settings);
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        Self { running: Some(running), address, dir, settings }
     }
 
     /// As `--url` takes it.
@@ -165,18 +182,43 @@ impl Server {
         self.running = None;
     }
 
-    /// SIGTERM: it drains, and ends by itself.
+    /// Whether it has ended without having been asked to.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.running.as_mut().is_some_and(Running::has_ended)
+    }
+
+    /// Starts it again and kills it so soon that it may not have come to listen.
+    pub(crate) fn stumble(&mut self, after: Duration) {
+        let running = start_serving(&self.address(), self.dir.path(), &self.settings());
+        thread::sleep(after);
+        drop(running);
+    }
+
+    /// SIGTERM: it drains, and ends by itself with [`finish`](Self::finish).
+    pub(crate) fn ask_to_end(&self) {
+        self.running.as_ref().expect("it runs").signal(Signal::TERM);
+    }
+
+    /// Waits for the end that it was asked for.
+    pub(crate) fn finish(&mut self) -> Finished {
+        self.running.take().expect("it runs").finish()
+    }
+
+    /// SIGTERM, and the end.
     pub(crate) fn terminate(&mut self) -> Finished {
-        let running = self.running.take().expect("it runs");
-        running.signal(Signal::TERM);
-        running.finish()
+        self.ask_to_end();
+        self.finish()
     }
 
     /// Again on the same port and data.
     pub(crate) fn restart(&mut self) {
-        let (running, address) = serve(&self.address(), self.dir.path(), &[]);
+        let (running, address) = serve(&self.address(), self.dir.path(), &self.settings());
         assert_eq!(address, self.address);
         self.running = Some(running);
+    }
+
+    fn settings(&self) -> Vec<&str> {
+        self.settings.iter().map(String::as_str).collect()
     }
 
     /// Starts `append` to `stream`.
@@ -204,15 +246,24 @@ impl Server {
 }
 
 fn serve(listen: &str, dir: &Path, settings: &[&str]) -> (Running, SocketAddr) {
-    let data = dir.join("data");
-    let data = data.to_str().expect("temporary paths are UTF-8");
-    let fixed = ["serve", "--listen", listen, "--data-dir", data, "--log", "off", "--drain-spread", "100ms"];
-    let running = fourfold(&[&fixed, settings].concat());
+    let running = start_serving(listen, dir, settings);
     let line = running.line();
     let address =
         line.strip_prefix("listening on http://").unwrap_or_else(|| panic!("not the line of the contract: {line}"));
     let address = address.parse().expect("an address");
     (running, address)
+}
+
+fn start_serving(listen: &str, dir: &Path, settings: &[&str]) -> Running {
+    let data = dir.join("data");
+    let data = data.to_str().expect("temporary paths are UTF-8");
+    let fixed = ["serve", "--listen", listen, "--data-dir", data, "--log", "off", "--drain-spread", "100ms"];
+    fourfold(&[&fixed, settings].concat())
+}
+
+/// Runs what waits for sockets.
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }
 
 /// Numbered lines of JSON.

@@ -2,11 +2,19 @@
 
 mod address;
 mod crash;
+mod damage;
 mod demo;
+mod drain;
 mod follow;
+mod full_disk;
 mod gap;
 mod harness;
+mod kill;
 mod pipe;
+mod reader;
+mod records;
 mod refused;
 mod round_trip;
+mod seeded;
 mod subscriptions;
+mod writer;

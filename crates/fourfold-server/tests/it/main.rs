@@ -1,0 +1,22 @@
+//! The server from outside: real sockets, raw bytes, and clients of every temper.
+
+mod harness;
+mod http;
+mod live;
+mod websocket;
+
+mod bad_bodies;
+mod bad_heads;
+mod bad_offsets;
+mod bad_requests;
+mod broken_websockets;
+mod caching;
+mod endings;
+mod gaps;
+mod lifetime;
+mod pipelining;
+mod restless_streams;
+mod slow_clients;
+mod transports_agree;
+mod vanishing_clients;
+mod websocket_appends;
