@@ -79,3 +79,67 @@ impl Watch {
         self.noted.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fourfold_protocol::{Epoch, StreamName};
+
+    use super::*;
+    use crate::{Relay, Retention, StreamConfig, Streams, Tail};
+
+    fn stream(streams: &Streams, name: &str) -> Arc<Stream> {
+        let config = StreamConfig {
+            content_type: "text/plain".into(),
+            ttl_seconds: None,
+            expires_at_ms: None,
+            retention: Retention::default(),
+            created_at_ms: 0,
+        };
+        let name = StreamName::internal(name).unwrap();
+        streams.heat(&name, Epoch(1), &Arc::new(config), 0, Tail::open(0))
+    }
+
+    fn names(moved: &Moved) -> Vec<&str> {
+        moved.streams.iter().map(|stream| stream.name().as_str()).collect()
+    }
+
+    #[test]
+    fn a_stream_is_listed_once_until_it_is_taken_and_only_if_somebody_watches() {
+        let streams = Streams::new(Relay::new(1).0);
+        let watch = streams.watch();
+        let (a, own) = (stream(&streams, "a"), stream(&streams, "__ds/keys"));
+        let advance = |stream: &Arc<Stream>, tail| stream.advance(Vec::new(), tail, false, 0);
+        advance(&a, 1);
+        assert!(names(&watch.take()).is_empty());
+        watch.switch(true);
+        for tail in 2..5 {
+            advance(&a, tail);
+            advance(&own, tail);
+        }
+        assert_eq!(names(&watch.take()), ["a"]);
+        advance(&a, 5);
+        assert_eq!(names(&watch.take()), ["a"]);
+        advance(&a, 6);
+        watch.switch(false);
+        assert!(names(&watch.take()).is_empty());
+        watch.switch(true);
+        advance(&a, 7);
+        assert_eq!(names(&watch.take()), ["a"], "it is not thought to be listed still");
+    }
+
+    #[test]
+    fn more_than_fits_is_told_and_listed_again_later() {
+        let streams = Streams::new(Relay::new(1).0);
+        let watch = streams.watch();
+        watch.switch(true);
+        let all: Vec<_> = (0..=MOVED_STREAMS_MAX).map(|n| stream(&streams, &n.to_string())).collect();
+        let advance = |tail| all.iter().for_each(|stream| stream.advance(Vec::new(), tail, false, 0));
+        advance(1);
+        let moved = watch.take();
+        assert_eq!((moved.streams.len(), moved.overflowed), (MOVED_STREAMS_MAX, true));
+        let last = all.last().unwrap();
+        last.advance(Vec::new(), 2, false, 0);
+        let moved = watch.take();
+        assert_eq!((names(&moved), moved.overflowed), (vec![last.name().as_str()], false));
+    }
+}
