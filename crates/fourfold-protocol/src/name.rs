@@ -44,6 +44,18 @@ impl StreamName {
 
     /// Checks a name that is decoded already. Errors as [`parse`](Self::parse).
     pub fn new(name: &str) -> Result<Self, Refusal> {
+        let name = Self::internal(name)?;
+        if name.is_reserved() {
+            return Err(Refusal::new(
+                Code::ReservedName,
+                "paths below '__ds' are reserved for the protocol's control interfaces",
+            ));
+        }
+        Ok(name)
+    }
+
+    /// As [`new`](Self::new), but for the server's own use: takes also a name below `__ds`. Never for a name from outside.
+    pub fn internal(name: &str) -> Result<Self, Refusal> {
         let invalid = |why: &str| Refusal::new(Code::InvalidName, format!("the stream name {why}"));
         if name.len() > NAME_BYTES_MAX {
             return Err(invalid("is longer than 1024 bytes"));
@@ -58,13 +70,13 @@ impl StreamName {
                 _ => {}
             }
         }
-        if name.split('/').next() == Some(RESERVED_SEGMENT) {
-            return Err(Refusal::new(
-                Code::ReservedName,
-                "paths below '__ds' are reserved for the protocol's control interfaces",
-            ));
-        }
         Ok(Self(name.into()))
+    }
+
+    /// Whether it is one of the server's own streams, which clients neither see nor name.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.0.split('/').next() == Some(RESERVED_SEGMENT)
     }
 
     /// The decoded name.
@@ -117,6 +129,13 @@ mod tests {
         assert_eq!(code("%5f_ds"), Code::ReservedName);
         assert_eq!(code(&"a".repeat(NAME_BYTES_MAX + 1)), Code::InvalidName);
         assert!(StreamName::parse("a/__ds").is_ok());
+    }
+
+    #[test]
+    fn only_the_server_itself_names_what_is_reserved() {
+        assert!(StreamName::internal("__ds/keys").unwrap().is_reserved());
+        assert!(!StreamName::internal("__dsx/keys").unwrap().is_reserved());
+        assert_eq!(StreamName::internal("__ds//keys").unwrap_err().code, Code::InvalidName);
     }
 
     proptest! {

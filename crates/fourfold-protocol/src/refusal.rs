@@ -51,10 +51,14 @@ codes! {
     UnexpectedBody = "unexpected-body", 400, false, "a read has no body";
     InvalidProducerEpoch = "invalid-producer-epoch", 400, false, "a new producer epoch starts at sequence 0";
     InvalidUpgrade = "invalid-upgrade", 400, false, "the WebSocket handshake is not complete";
+    InvalidSubscription = "invalid-subscription", 400, false, "the subscription or what is asked of it cannot be understood";
+    WebhookUrlRejected = "webhook-url-rejected", 400, false, "the webhook URL is not one to deliver to";
     BadRequest = "bad-request", 400, false, "the request is not HTTP";
+    InvalidToken = "invalid-token", 401, false, "the token is missing, or not good for this";
     StaleProducerEpoch = "stale-producer-epoch", 403, false, "another producer has taken over";
     NotFound = "not-found", 404, false, "nothing is at this URL";
     StreamNotFound = "stream-not-found", 404, false, "there is no such stream";
+    SubscriptionNotFound = "subscription-not-found", 404, false, "there is no such subscription";
     ReservedName = "reserved-name", 404, false, "the path is reserved";
     MethodNotAllowed = "method-not-allowed", 405, false, "the method is not allowed here";
     RequestTimeout = "request-timeout", 408, true, "the request did not arrive in time";
@@ -65,6 +69,10 @@ codes! {
     ContentTypeMismatch = "content-type-mismatch", 409, false, "the content type is not the stream's";
     SequenceRegression = "sequence-regression", 409, false, "Stream-Seq must grow";
     ProducerGap = "producer-gap", 409, false, "a producer's sequence has a hole";
+    SubscriptionExists = "subscription-exists", 409, false, "the subscription exists with another configuration";
+    Fenced = "fenced", 409, false, "the wake is over";
+    AlreadyClaimed = "already-claimed", 409, true, "another worker holds the lease";
+    NothingPending = "nothing-pending", 409, true, "there is nothing to claim";
     StreamGone = "stream-gone", 410, false, "the stream was deleted, and only its forks can be read";
     OffsetTrimmed = "offset-trimmed", 410, false, "retention has dropped the record at this offset";
     OffsetOfAnotherEpoch = "offset-of-another-epoch", 410, false, "the offset belongs to another life of the stream";
@@ -73,7 +81,6 @@ codes! {
     UpgradeRequired = "upgrade-required", 426, false, "this WebSocket version is not spoken";
     HeadersTooLarge = "headers-too-large", 431, false, "the headers are too large";
     Internal = "internal", 500, true, "the server failed";
-    NotImplemented = "not-implemented", 501, false, "this part of the protocol is not spoken yet";
     Overloaded = "overloaded", 503, true, "the server has too much to do";
     Draining = "draining", 503, true, "the server is about to stop";
     StorageFull = "storage-full", 507, true, "the disk is full";

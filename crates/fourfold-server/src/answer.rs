@@ -119,6 +119,7 @@ pub(crate) fn problem(refusal: &Refusal) -> (Parts, String) {
             "receivedSeq" => PRODUCER_RECEIVED_SEQ,
             "retryAfter" => header::RETRY_AFTER,
             "allow" => header::ALLOW,
+            "wwwAuthenticate" => header::WWW_AUTHENTICATE,
             "secWebSocketVersion" => header::SEC_WEBSOCKET_VERSION,
             _ => continue,
         };

@@ -10,6 +10,7 @@ use std::{
 
 use fourfold_protocol::{Code, Refusal, StreamName};
 use fourfold_stream::{Engine, OpenError, Shard, Stream, Unavailable};
+use fourfold_subscriptions::Subscriptions;
 use tokio::sync::Notify;
 
 use crate::Settings;
@@ -21,6 +22,7 @@ pub(crate) struct Context {
     pub(crate) shard: Shard,
     pub(crate) settings: Arc<Settings>,
     pub(crate) drain: Arc<Drain>,
+    pub(crate) subscriptions: Subscriptions,
 }
 
 /// Whether the server is about to stop.

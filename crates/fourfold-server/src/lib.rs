@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! server ─ connection ─ routes ─┬─ publish    the way in
-//!                               └─ subscribe  the way out ─ transports/*
+//!                               ├─ subscribe  the way out ─ transports/*
+//!                               └─ control    subscriptions (a crate of their own)
 //! ```
 //!
 //! ```no_run
@@ -19,6 +20,7 @@
 mod answer;
 mod connection;
 mod context;
+mod control;
 pub mod limits;
 mod line;
 mod list;
@@ -34,5 +36,6 @@ mod transports;
 pub mod websocket;
 mod wire;
 
+pub use fourfold_subscriptions::Options as SubscriptionOptions;
 pub use server::{Connections, Server};
 pub use settings::Settings;

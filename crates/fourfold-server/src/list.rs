@@ -1,7 +1,7 @@
 //! `GET /v1/stream/`: which streams there are. Beyond the base protocol, which every console misses.
 
 use fourfold_protocol::{Offset, Refusal};
-use fourfold_stream::Listed;
+use fourfold_stream::{Listed, listing};
 use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
 
@@ -16,7 +16,9 @@ use crate::{
 pub(crate) async fn get(query: &Query, context: &Context) -> Result<Answer, Refusal> {
     let limit = query.limit(LIST_MAX)?.unwrap_or(LIST_DEFAULT);
     let prefix = query.prefix.as_deref().unwrap_or_default();
-    let listing = context.engine.list(prefix, query.after.as_deref(), limit).await.map_err(|why| unavailable(&why))?;
+    let listing = listing::public(&*context.engine, prefix, query.after.as_deref(), limit)
+        .await
+        .map_err(|why| unavailable(&why))?;
     let mut page = Map::new();
     page.insert("streams".into(), listing.streams.iter().map(entry).collect());
     if let Some(last) = listing.streams.last().filter(|_| listing.more) {

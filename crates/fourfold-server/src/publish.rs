@@ -34,7 +34,7 @@ pub(crate) struct Body {
 
 impl Body {
     /// All of it. Errors: [`Code::BodyTooLarge`], at once if its length is announced; [`Code::RequestTimeout`]; a broken body.
-    async fn read(self) -> Result<Bytes, Refusal> {
+    pub(crate) async fn read(self) -> Result<Bytes, Refusal> {
         let Self { bytes_max, wait_max, .. } = self;
         let too_large = || {
             Refusal::new(

@@ -10,7 +10,7 @@ use crate::{
     Settings, answer,
     connection::Reply,
     context::Context,
-    list, page,
+    control, list, page,
     publish::{self, Body},
     query::Query,
     subscribe,
@@ -23,6 +23,7 @@ pub(crate) async fn answer(request: Request<Incoming>, context: &Arc<Context>) -
     let path = request.uri().path();
     let result = match path.strip_prefix(STREAMS) {
         Some("") => listing(&request, context).await,
+        Some(name) if name.starts_with(control::ROOT) => control::answer(request, context).await.map(Reply::Whole),
         Some(name) => match StreamName::parse(name) {
             Ok(name) => stream(request, name, context).await,
             Err(refusal) => Err(refusal),
@@ -75,6 +76,6 @@ fn page(request: &Request<Incoming>) -> Result<Reply, Refusal> {
 
 const READ_ONLY: &str = "GET, HEAD, OPTIONS";
 
-fn not_allowed(methods: &'static str) -> Refusal {
+pub(crate) fn not_allowed(methods: &'static str) -> Refusal {
     Refusal::new(Code::MethodNotAllowed, format!("use one of {methods}")).with("allow", methods)
 }

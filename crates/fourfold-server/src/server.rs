@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use fourfold_protocol::{Code, Refusal};
 use fourfold_stream::{Engine, RelayTask};
+use fourfold_subscriptions::Subscriptions;
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -71,6 +72,7 @@ impl Server {
     ) -> io::Result<()> {
         let settings = Arc::new(self.settings);
         let drain = self.drain;
+        let subscriptions = Subscriptions::start(Arc::clone(&engine), settings.subscriptions.clone()).await?;
         let (ended, ending) = watch::channel(false);
         let mut threads = Vec::new();
         let mut handovers: Vec<Handover> = Vec::new();
@@ -80,6 +82,7 @@ impl Server {
                 shard: relay.shard(),
                 settings: Arc::clone(&settings),
                 drain: Arc::clone(&drain),
+                subscriptions: subscriptions.clone(),
             });
             let (handover, sockets) = mpsc::channel(HANDOVER_MAX);
             threads.push(start_shard(relay, context, sockets, ending.clone())?);
@@ -93,6 +96,7 @@ impl Server {
         drop(handovers);
         tracing::info!(connections = drain.connections(), "draining");
         goodbye(&*engine, &drain, settings.drain_deadline).await;
+        subscriptions.stop(); // Last, as those who are still here may claim and ack.
         ended.send_replace(true);
         for thread in threads {
             // A shard ends at once: its connections are gone, or are cut with its runtime.

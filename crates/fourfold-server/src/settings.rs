@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::limits::{BODY_BYTES_MAX_DEFAULT, BODY_WAIT_MAX, HEAD_WAIT_MAX, LONG_POLL_WAIT_DEFAULT};
+use crate::{
+    SubscriptionOptions,
+    limits::{BODY_BYTES_MAX_DEFAULT, BODY_WAIT_MAX, HEAD_WAIT_MAX, LONG_POLL_WAIT_DEFAULT},
+};
 
 /// The server's settings.
 #[derive(Clone, Debug)]
@@ -21,6 +24,8 @@ pub struct Settings {
     pub drain_deadline: Duration,
     /// Goodbyes ask clients to come back spread over so long.
     pub drain_spread: Duration,
+    /// How webhooks of subscriptions are delivered.
+    pub subscriptions: SubscriptionOptions,
 }
 
 impl Default for Settings {
@@ -33,6 +38,7 @@ impl Default for Settings {
             connections_max: 100_000,
             drain_deadline: Duration::from_secs(10),
             drain_spread: Duration::from_secs(5),
+            subscriptions: SubscriptionOptions::default(),
         }
     }
 }

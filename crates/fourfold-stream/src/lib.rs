@@ -13,16 +13,20 @@
 //! - [`fork`]: streams that begin with records of another one
 //! - [`frame`]: records encoded once for a dialect and shared by every cursor that stands at the same place
 //! - [`pace`]: how often a stream moves, for the advice to pollers
+//! - [`watch`]: tells one observer of every stream that moves, and costs nothing while there is none
+//! - [`listing`]: which streams a client may see
 
 pub mod admission;
 pub mod cursor;
 pub mod engine;
 pub mod fork;
 pub mod frame;
+pub mod listing;
 pub mod pace;
 pub mod relay;
 pub mod stream;
 pub mod streams;
+pub mod watch;
 
 pub use admission::{Admission, Head, ProducerState};
 pub use cursor::{Cursor, Ended, Next, ReadRefusal};
@@ -36,3 +40,4 @@ pub use frame::{Dialect, Frame};
 pub use relay::{Relay, RelayTask, Shard};
 pub use stream::{Stream, Tail};
 pub use streams::Streams;
+pub use watch::{Moved, Watch};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::Stream;
+use crate::{Stream, Watch};
 
 /// Which runtime a cursor lives on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,7 @@ impl Shard {
 #[derive(Clone, Debug)]
 pub struct Relay {
     shards: Arc<[mpsc::UnboundedSender<Arc<Stream>>]>,
+    watch: Arc<Watch>,
 }
 
 /// The receiving end: run one on each shard.
@@ -46,11 +47,15 @@ impl Relay {
                 (sender, RelayTask { shard: Shard(index), moved })
             })
             .unzip::<_, _, Vec<_>, _>();
-        (Self { shards: senders.into() }, tasks)
+        (Self { shards: senders.into(), watch: Arc::default() }, tasks)
     }
 
     pub(crate) fn shards(&self) -> usize {
         self.shards.len()
+    }
+
+    pub(crate) fn watch(&self) -> &Arc<Watch> {
+        &self.watch
     }
 
     pub(crate) fn send(&self, shard: usize, stream: Arc<Stream>) {

@@ -42,6 +42,8 @@ pub struct Stream {
     word: AtomicU64,
     state: Mutex<State>,
     shards: Box<[Waiting]>,
+    /// The stream is in the watch's list already.
+    pub(crate) noted: AtomicBool,
     relay: Relay,
     budget: Arc<Budget>,
 }
@@ -109,6 +111,7 @@ impl Stream {
                 pace: Pace::starting(Instant::now()),
             }),
             shards: (0..relay.shards()).map(|_| Waiting::default()).collect(),
+            noted: AtomicBool::new(false),
             relay,
             budget,
         }
@@ -200,6 +203,7 @@ impl Stream {
             self.forget_frames();
         }
         self.wake();
+        self.relay.watch().note(self); // After the move: whoever is told finds it.
     }
 
     /// For engines: the stream is gone, durably. Every cursor on it ends.

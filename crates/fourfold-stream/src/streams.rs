@@ -10,7 +10,7 @@ use std::{
 
 use fourfold_protocol::{Epoch, StreamName};
 
-use crate::{Relay, Stream, Tail, engine::StreamConfig};
+use crate::{Relay, Stream, Tail, Watch, engine::StreamConfig};
 
 /// Streams that nobody holds stay hot up to this number, so that pollers and writers find them; about 1 KiB each.
 pub const IDLE_STREAMS_MAX: usize = 4096;
@@ -82,6 +82,11 @@ impl Streams {
         if let Some(stream) = ended {
             stream.end();
         }
+    }
+
+    /// Who wants to know of every stream that moves.
+    pub fn watch(&self) -> &Arc<Watch> {
+        self.shared.relay.watch()
     }
 
     /// Every hot stream, for sweeps.

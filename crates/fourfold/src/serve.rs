@@ -12,7 +12,7 @@ use fourfold_engines::{
     MemoryEngine,
     embedded::{Durability, EmbeddedEngine, EmbeddedOptions, OpenFailure},
 };
-use fourfold_server::{Server, Settings};
+use fourfold_server::{Server, Settings, SubscriptionOptions};
 use fourfold_stream::{Engine, Relay, Retention};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -52,6 +52,11 @@ pub(crate) fn serve(config: ServeConfig, ready: impl FnOnce(SocketAddr)) -> Resu
             connections_max: config.connections_max,
             drain_deadline: config.drain_deadline,
             drain_spread: config.drain_spread,
+            // Whoever reaches a server that listens to the world should not reach its machine through it.
+            subscriptions: SubscriptionOptions {
+                local_webhooks: config.listen.ip().is_loopback(),
+                ..SubscriptionOptions::default()
+            },
             ..Settings::default()
         };
         let failed = |source| ServeError::Listen { address: config.listen, source };

@@ -132,7 +132,7 @@ fn page(
         if !key.starts_with(prefix.as_bytes()) {
             break;
         }
-        let name = std::str::from_utf8(&key).ok().and_then(|name| StreamName::new(name).ok());
+        let name = std::str::from_utf8(&key).ok().and_then(|name| StreamName::internal(name).ok());
         let name = name.ok_or_else(|| damaged("name"))?;
         let Named { epoch, config } = Named::decode(&value).ok_or_else(|| damaged("stream"))?;
         let head = get_at(store, &durable, Space::Heads, &keys::epoch(epoch))?;

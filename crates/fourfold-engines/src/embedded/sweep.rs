@@ -97,7 +97,7 @@ fn looks(group: &mut Group<'_>) -> Result<bool, Unavailable> {
     }
     let count = due.len();
     for (key, name) in due {
-        let name = std::str::from_utf8(&name).ok().and_then(|name| StreamName::new(name).ok());
+        let name = std::str::from_utf8(&name).ok().and_then(|name| StreamName::internal(name).ok());
         if let (Some((_, epoch)), Some(name)) = (keys::numbers(&key), name) {
             group.remove(Space::Agenda, key.clone());
             if let Err(error) = group.attend(&name, Epoch(epoch), REMOVALS_MAX as u64) {

@@ -109,7 +109,9 @@ fn a_name_of_1024_bytes_is_a_name_also_when_all_of_it_is_encoded() {
 #[test]
 fn reserved_names_are_refused_on_every_method() {
     let harness = Harness::start();
-    for path in ["/v1/stream/__ds", "/v1/stream/__ds/subscriptions/x", "/v1/stream/%5f%5Fds/x"] {
+    for path in
+        ["/v1/stream/__ds", "/v1/stream/__ds/keys", "/v1/stream/__ds/state/x/0", "/v1/stream/%5f%5Fds/jwks.json"]
+    {
         for method in ["GET", "PUT", "POST", "DELETE", "PATCH"] {
             harness.ask(method, path, &TEXT, b"x").problem(404, "reserved-name");
         }

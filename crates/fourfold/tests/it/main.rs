@@ -17,4 +17,5 @@ mod records;
 mod refused;
 mod round_trip;
 mod seeded;
+mod subscriptions;
 mod writer;

@@ -1,0 +1,128 @@
+//! Patterns over stream names: `*` is one segment, `**` zero or more. Spec: "Create or Re-confirm a Subscription".
+//!
+//! A star among other letters of a segment stands for any of them but the slash (`orders-*`); the text is silent there.
+//! The server's own streams match nothing.
+
+use fourfold_protocol::{Code, Refusal, name::RESERVED_SEGMENT};
+
+use crate::limits::{PATTERN_BYTES_MAX, PATTERN_DOUBLE_STARS_MAX};
+
+/// A checked pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pattern {
+    text: String,
+}
+
+impl Pattern {
+    /// Errors: [`Code::InvalidSubscription`], saying what is wrong with it.
+    pub(crate) fn parse(text: &str) -> Result<Self, Refusal> {
+        let invalid = |why: &str| Err(Refusal::new(Code::InvalidSubscription, format!("the pattern {why}")));
+        if text.is_empty() || text.len() > PATTERN_BYTES_MAX {
+            return invalid(&format!("has from 1 to {PATTERN_BYTES_MAX} bytes"));
+        }
+        if text.chars().any(|c| c.is_control() || c == '\\') {
+            return invalid("has a control character or a backslash");
+        }
+        if text.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+            return invalid("has a segment that is empty, '.' or '..', which no stream name has");
+        }
+        if text.split('/').any(|segment| segment != "**" && segment.contains("**")) {
+            return invalid("has '**' beside other characters: it is a whole segment");
+        }
+        if text.split('/').filter(|segment| *segment == "**").count() > PATTERN_DOUBLE_STARS_MAX {
+            return invalid(&format!("has '**' more than {PATTERN_DOUBLE_STARS_MAX} times"));
+        }
+        if text.split('/').next() == Some(RESERVED_SEGMENT) {
+            return invalid("begins with '__ds', below which there are no streams");
+        }
+        Ok(Self { text: text.to_owned() })
+    }
+
+    pub(crate) fn matches(&self, name: &str) -> bool {
+        if name.split('/').next() == Some(RESERVED_SEGMENT) {
+            return false;
+        }
+        let pattern: Vec<&str> = self.text.split('/').collect();
+        let name: Vec<&str> = name.split('/').collect();
+        segments(&pattern, &name)
+    }
+
+    /// What every name that matches begins with.
+    pub(crate) fn prefix(&self) -> &str {
+        let star = self.text.find('*').unwrap_or(self.text.len());
+        let prefix = &self.text[..star];
+        // `a/**` also matches `a`.
+        if self.text[star..].starts_with("**") { prefix.strip_suffix('/').unwrap_or(prefix) } else { prefix }
+    }
+}
+
+fn segments(pattern: &[&str], name: &[&str]) -> bool {
+    match pattern.split_first() {
+        None => name.is_empty(),
+        Some((&"**", rest)) => (0..=name.len()).any(|skip| segments(rest, &name[skip..])),
+        Some((first, rest)) => {
+            name.split_first().is_some_and(|(head, tail)| segment(first, head) && segments(rest, tail))
+        }
+    }
+}
+
+/// The last star takes more as long as what follows does not fit: no recursion, at most the product of the lengths.
+fn segment(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut p, mut t) = (0, 0);
+    let mut star = None;
+    while t < text.len() {
+        if pattern.get(p) == Some(&b'*') {
+            star = Some((p, t));
+            p += 1;
+        } else if pattern.get(p) == Some(&text[t]) {
+            p += 1;
+            t += 1;
+        } else if let Some((at, taken)) = star {
+            star = Some((at, taken + 1));
+            p = at + 1;
+            t = taken + 1;
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|b| *b == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_is_a_segment_and_two_are_any_number() {
+        for (pattern, yes, no) in [
+            ("events/*", vec!["events/a", "events/é b"], vec!["events", "events/a/b", "xevents/a", "event/a"]),
+            ("**", vec!["a", "a/b/c"], vec!["__ds/keys", "__ds"]),
+            ("a/**", vec!["a", "a/b", "a/b/c"], vec!["b", "ab"]),
+            ("**/z", vec!["z", "a/z", "a/b/z"], vec!["z/a", "az"]),
+            ("a/**/z", vec!["a/z", "a/b/z", "a/b/c/z"], vec!["a", "z", "a/b"]),
+            ("*/*", vec!["a/b"], vec!["a", "a/b/c", "__ds/keys"]),
+            ("a-*-z/x", vec!["a--z/x", "a-b-z-z/x"], vec!["a-z/x", "a-b-z/y"]),
+            ("a/b", vec!["a/b"], vec!["a/bc", "a"]),
+        ] {
+            let parsed = Pattern::parse(pattern).unwrap();
+            for name in yes {
+                assert!(parsed.matches(name), "{pattern} {name}");
+                assert!(name.starts_with(parsed.prefix()), "{pattern} {name}");
+            }
+            for name in no {
+                assert!(!parsed.matches(name), "{pattern} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_can_match_nothing_or_costs_too_much_is_refused() {
+        let long = "a".repeat(PATTERN_BYTES_MAX + 1);
+        for bad in ["", "a//b", "/a", "a/", "../a", "a**", "**/a/**/b/**", "__ds/*", "a\\b", "a\n", &long] {
+            assert_eq!(Pattern::parse(bad).unwrap_err().code, Code::InvalidSubscription, "{bad}");
+        }
+        let stars = format!("{}b", "*a".repeat(300));
+        assert!(!Pattern::parse(&stars).unwrap().matches(&"a".repeat(1_000)));
+    }
+}
