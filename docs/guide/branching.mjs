@@ -1,4 +1,4 @@
-// node branching.mjs URL: a conversation with an assistant is branched; see branching.md. Needs nothing but Node 20.
+// node branching.mjs URL: a conversation with an model is branched; see branching.md. Needs nothing but Node 20.
 import assert from "node:assert/strict"
 
 const server = process.argv[2] ?? "http://127.0.0.1:4437"
@@ -29,12 +29,12 @@ const [retry, tea, undo] = ["retry", "tea", "undo"].map((branch) => `${chat}/${b
 // A conversation.
 await ask(chat, { method: "PUT", headers: json })
 const asked = await say(chat, "user", "What shall I drink?")
-const answered = await say(chat, "assistant", "Coffee.")
+const answered = await say(chat, "model", "Coffee.")
 await say(chat, "user", "Why?")
 
 // Another answer to the first question: a branch from the offset behind it.
 await fork(retry, chat, { "Stream-Fork-Offset": asked })
-await say(retry, "assistant", "Water.")
+await say(retry, "model", "Water.")
 assert.deepEqual(await show(retry), ["What shall I drink?", "Water."])
 
 // A branch from where the conversation stands, and one from that branch.
@@ -45,7 +45,7 @@ assert.deepEqual(await show(tea), ["What shall I drink?", "Coffee.", "Why?", "Ra
 assert.deepEqual(await show(undo), ["What shall I drink?", "Coffee."])
 
 // The first conversation goes on, and nobody else sees it.
-await say(chat, "assistant", "It is late.")
+await say(chat, "model", "It is late.")
 assert.equal((await show(chat)).length, 4)
 assert.equal((await show(tea)).length, 4)
 

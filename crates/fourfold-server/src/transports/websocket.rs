@@ -63,23 +63,24 @@ impl WebSocket {
         let Handshake { accept, agreed } = self.handshake;
         let socket = Socket::new(tcp, unread, agreed, context.settings.body_bytes_max);
         let dialect = Messages { agreed };
-        let mut session = Session { cursor: self.cursor, socket, appends: None, dialect, context, _seat: seat };
+        let mut conversation =
+            Conversation { cursor: self.cursor, socket, appends: None, dialect, context, _seat: seat };
         // A block and not an async fn: that would keep its arguments twice.
         async move {
-            if session.socket.write(switching(&accept, agreed)).await.is_err() {
+            if conversation.socket.write(switching(&accept, agreed)).await.is_err() {
                 return;
             }
             drop(accept);
-            match session.follow().await {
-                Ok(End::Close(code)) => Box::pin(session.socket.close(code)).await,
-                Ok(End::HangUp) => Box::pin(session.socket.hang_up()).await,
+            match conversation.follow().await {
+                Ok(End::Close(code)) => Box::pin(conversation.socket.close(code)).await,
+                Ok(End::HangUp) => Box::pin(conversation.socket.hang_up()).await,
                 Err(_) => {} // The client is gone.
             }
         }
     }
 }
 
-struct Session {
+struct Conversation {
     cursor: Cursor,
     socket: Socket,
     /// There once the client has appended.
@@ -107,7 +108,7 @@ enum Drained {
     Ended(Ended),
 }
 
-impl Session {
+impl Conversation {
     async fn follow(&mut self) -> io::Result<End> {
         let stream = Arc::clone(self.cursor.stream());
         let mut ping = pin!(sleep_until(Instant::now() + PING));
