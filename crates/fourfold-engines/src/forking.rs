@@ -133,7 +133,7 @@ pub(crate) fn inherit<E>(
         return Ok((oldest, source_bytes));
     }
     let mut bytes = 0_u64;
-    for position in (oldest..point).rev() {
+    for position in (oldest..point).rev().take(INHERITED_COUNTED_MAX) {
         let with = bytes.saturating_add(length(position)?);
         if with > max && position + 1 < point {
             oldest = position + 1;
@@ -144,9 +144,34 @@ pub(crate) fn inherit<E>(
     Ok((oldest, bytes))
 }
 
+/// So many inherited records a fork's byte retention counts, the newest ones; older ones are shown and count for nothing. The committer looks at
+/// each, and a fork must not hold up the others' appends.
+const INHERITED_COUNTED_MAX: usize = 4_096;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fork_of_a_long_stream_holds_up_nobody() {
+        let head = Head { oldest: 0, tail: 1_000_000, ..Head::default() };
+        let config = StreamConfig {
+            content_type: "text/plain".into(),
+            ttl_seconds: None,
+            expires_at_ms: None,
+            retention: Retention::default(),
+            created_at_ms: 0,
+            forked: None,
+        };
+        let source = Source { epoch: Epoch(1), config: &config, head: &head };
+        let retention = Retention { bytes: Some(u64::MAX), ..Retention::default() };
+        let mut looks = 0;
+        let Ok((oldest, _)) = inherit::<std::convert::Infallible>(source, 1_000_000, retention, 999_999, |_| {
+            looks += 1;
+            Ok(1)
+        });
+        assert_eq!((oldest, looks), (0, INHERITED_COUNTED_MAX));
+    }
 
     fn inherited(retention: Retention, point: u64) -> (u64, u64) {
         let head = Head { oldest: 2, tail: 10, ..Head::default() };

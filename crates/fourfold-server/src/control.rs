@@ -1,6 +1,6 @@
 //! The control interfaces below `/v1/stream/__ds/`: HTTP around `fourfold-subscriptions`. Spec: "Reserved Subscription APIs".
 
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use bytes::Bytes;
 use fourfold_protocol::Refusal;
@@ -34,7 +34,8 @@ pub(crate) async fn answer(request: Request<Incoming>, context: &Arc<Context>) -
         Method::GET | Method::HEAD | Method::DELETE => Bytes::new(),
         _ => return Err(not_allowed(methods)),
     };
-    let request = ControlRequest { method: &parts.method, path, root: root(&parts), bearer: bearer(&parts), body };
+    let (root, bearer, local) = (root(&parts), bearer(&parts), is_local(&parts));
+    let request = ControlRequest { method: &parts.method, path, root, bearer, body, local };
     let done = context.subscriptions.control(request).await?;
     let mut head = answer::head(StatusCode::from_u16(done.status).expect("subscriptions answer with real statuses"));
     answer::put(&mut head, header::CACHE_CONTROL, done.cache);
@@ -52,6 +53,18 @@ fn root(parts: &Parts) -> String {
     says("host")
         .filter(|host| !host.is_empty())
         .map_or_else(|| STREAMS.to_owned(), |host| format!("{scheme}://{host}{STREAMS}"))
+}
+
+/// Whether a program on this machine asks. A proxy says for whom it asks, a browser for which page, and both would let a stranger point
+/// webhooks to services of this machine.
+fn is_local(parts: &Parts) -> bool {
+    let mut names = parts.headers.keys().map(header::HeaderName::as_str);
+    if names.any(|name| matches!(name, "origin" | "referer" | "forwarded" | "via") || name.starts_with("x-forwarded")) {
+        return false;
+    }
+    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(host, |(name, _)| name);
+    name == "localhost" || name == "[::1]" || name.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn bearer(parts: &Parts) -> Option<&str> {
@@ -72,6 +85,19 @@ mod tests {
     fn a_client_is_called_back_where_it_knows_the_server() {
         assert_eq!(root(&parts(&[("host", "a:1")])), "http://a:1/v1/stream/");
         assert_eq!(root(&parts(&[("host", "a"), ("x-forwarded-proto", "https")])), "https://a/v1/stream/");
+    }
+
+    #[test]
+    fn a_stranger_does_not_point_webhooks_to_this_machine() {
+        for host in ["localhost", "localhost:4437", "127.0.0.1:4437", "127.0.0.9", "[::1]:4437", "[::1]"] {
+            assert!(is_local(&parts(&[("host", host)])), "{host}");
+        }
+        for host in ["", "example", "example:4437", "127.0.0.1.example", "10.0.0.1:4437"] {
+            assert!(!is_local(&parts(&[("host", host)])), "{host}");
+        }
+        for header in ["origin", "referer", "forwarded", "via", "x-forwarded-for", "x-forwarded-proto"] {
+            assert!(!is_local(&parts(&[("host", "127.0.0.1:4437"), (header, "x")])), "{header}");
+        }
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct ControlRequest<'a> {
     pub bearer: Option<&'a str>,
     /// All of it, at most [`CONTROL_BODY_BYTES_MAX`](crate::limits::CONTROL_BODY_BYTES_MAX).
     pub body: Bytes,
+    /// Whether it comes from this machine itself, not through a proxy nor from a web page: only then may a webhook point to this machine.
+    pub local: bool,
 }
 
 /// An answer to it.
@@ -93,7 +95,7 @@ impl Subscriptions {
                 Ok(json_answer(200, &self.view(&entry, &desk, &request.root)))
             }
             (&Method::PUT, Place::Subscription(id)) => {
-                let config = config(&request.body, shared.means.courier.local)?;
+                let config = config(&request.body, shared.means.courier.local && request.local)?;
                 let (entry, fresh) = shared.create(id, config, request.root.clone()).await?;
                 let desk = live(&entry).await?;
                 Ok(json_answer(if fresh { 201 } else { 200 }, &self.view(&entry, &desk, &request.root)))

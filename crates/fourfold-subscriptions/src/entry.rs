@@ -391,6 +391,16 @@ pub(crate) async fn tail_of(engine: &dyn Engine, path: &str) -> Result<Option<Of
     }
 }
 
+/// Whether the stream is a fork, and this a place among what it inherits.
+pub(crate) async fn inherited(engine: &dyn Engine, path: &str, offset: Offset) -> Result<bool, Unavailable> {
+    let Ok(name) = StreamName::new(path) else { return Ok(false) };
+    match engine.open(&name).await {
+        Ok(stream) => Ok(stream.config().forked.is_some() && stream.position(offset).is_some()),
+        Err(OpenError::Unavailable(why)) => Err(why),
+        Err(_) => Ok(false),
+    }
+}
+
 /// The streams that a pattern matches and where they end: one more than may be linked at most.
 pub(crate) async fn matching(engine: &dyn Engine, pattern: &Pattern) -> Result<Vec<(String, Offset)>, Unavailable> {
     let mut found = Vec::new();

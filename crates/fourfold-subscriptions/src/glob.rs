@@ -56,14 +56,26 @@ impl Pattern {
     }
 }
 
+/// The last `**` takes more as long as what follows does not fit: no recursion, at most the product of the numbers of segments.
 fn segments(pattern: &[&str], name: &[&str]) -> bool {
-    match pattern.split_first() {
-        None => name.is_empty(),
-        Some((&"**", rest)) => (0..=name.len()).any(|skip| segments(rest, &name[skip..])),
-        Some((first, rest)) => {
-            name.split_first().is_some_and(|(head, tail)| segment(first, head) && segments(rest, tail))
+    let (mut p, mut n) = (0, 0);
+    let mut stars = None;
+    while n < name.len() {
+        if pattern.get(p) == Some(&"**") {
+            stars = Some((p, n));
+            p += 1;
+        } else if pattern.get(p).is_some_and(|pattern| segment(pattern, name[n])) {
+            p += 1;
+            n += 1;
+        } else if let Some((at, taken)) = stars {
+            stars = Some((at, taken + 1));
+            p = at + 1;
+            n = taken + 1;
+        } else {
+            return false;
         }
     }
+    pattern[p..].iter().all(|segment| *segment == "**")
 }
 
 /// The last star takes more as long as what follows does not fit: no recursion, at most the product of the lengths.
@@ -92,6 +104,16 @@ fn segment(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_that_nearly_fits_everywhere_is_judged_at_once() {
+        let pattern = Pattern::parse(&format!("**/**/{}b", "a/".repeat(170))).unwrap();
+        let name = "a/".repeat(511) + "a";
+        for _ in 0..200 {
+            assert!(!pattern.matches(&name));
+        }
+        assert!(pattern.matches(&format!("{}b", "a/".repeat(300))));
+    }
 
     #[test]
     fn a_star_is_a_segment_and_two_are_any_number() {

@@ -116,7 +116,12 @@ impl Journal {
 
     /// The subscription is gone.
     pub(crate) async fn end(&self) -> Result<(), Unavailable> {
-        remove(&*self.engine, &name(&self.id, self.number)).await
+        // Also what a failed summary may have left on either side, or the subscription would come back; the one in force last but
+        // for a newer one, so that a crash in between leaves it whole.
+        for number in self.number.saturating_sub(1)..=self.number + 1 {
+            remove(&*self.engine, &name(&self.id, number)).await?;
+        }
+        Ok(())
     }
 
     pub(crate) fn id(&self) -> &str {

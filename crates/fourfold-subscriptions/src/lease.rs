@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     delivery::{shown, streams},
-    entry::{Desk, Entry, now_ms, tail_of, wake_id},
+    entry::{Desk, Entry, inherited, now_ms, tail_of, wake_id},
     refused::{gone, unavailable},
     state::{Fact, Link, Standing, Wake},
 };
@@ -160,7 +160,7 @@ impl Entry {
                 let detail = format!("the ack for '{path}' lies past the end of the stream");
                 return Err(Refusal::new(Code::OffsetPastTail, detail));
             }
-            if !life(tail) {
+            if !life(tail) && !inherited(&*self.means.engine, path, offset).await.map_err(|why| unavailable(&why))? {
                 if tail.is_none_or(|tail| offset > tail) && !life(link.acked) {
                     let detail = format!("the ack for '{path}' belongs to no life of the stream that is known here");
                     return Err(Refusal::new(Code::InvalidOffset, detail));

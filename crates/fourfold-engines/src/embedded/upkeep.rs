@@ -71,8 +71,9 @@ impl Group<'_> {
     ) -> Result<T, Unavailable> {
         let key = keys::record(epoch, position);
         let stored = self.store.get(Space::Records, &key).map_err(|e| unavailable(&e))?;
-        // A fork may be created in the group of the append.
-        let staged = || self.records.iter().find(|write| write.key == key).and_then(|write| write.value.as_deref());
+        // A fork may be created in the group of the append; it asks for the newest first.
+        let staged =
+            || self.records.iter().rev().find(|write| write.key == key).and_then(|write| write.value.as_deref());
         let value = stored.as_deref().or_else(staged).ok_or_else(|| damaged("record"))?;
         let (at, data) = meta::decode_record(value).ok_or_else(|| damaged("record"))?;
         Ok(look(at, data))

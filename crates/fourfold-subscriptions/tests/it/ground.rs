@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use fourfold_engines::{EmbeddedEngine, EmbeddedOptions, MemoryEngine};
 use fourfold_protocol::StreamName;
-use fourfold_stream::{Append, Create, Engine, Relay, Retention, Stream};
+use fourfold_stream::{Append, Create, Engine, ForkWish, Relay, Retention, Stream};
 use fourfold_subscriptions::{ControlRequest, Options, Subscriptions};
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -63,6 +63,15 @@ impl Ground {
     }
 
     pub(crate) async fn create(&self, name: &str) -> Arc<Stream> {
+        self.create_as(name, None).await
+    }
+
+    /// Forks a stream at its tail.
+    pub(crate) async fn fork(&self, name: &str, source: &str) -> Arc<Stream> {
+        self.create_as(name, Some(ForkWish { from: StreamName::new(source).unwrap(), at: None, sub: 0 })).await
+    }
+
+    async fn create_as(&self, name: &str, fork: Option<ForkWish>) -> Arc<Stream> {
         let wish = Create {
             content_type: "application/json".into(),
             ttl_seconds: None,
@@ -70,7 +79,7 @@ impl Ground {
             retention: Retention::default(),
             records: Vec::new(),
             closed: false,
-            fork: None,
+            fork,
         };
         self.engine.create(&StreamName::new(name).unwrap(), wish).await.unwrap().stream
     }
@@ -85,6 +94,7 @@ impl Ground {
 
     pub(crate) async fn ask(&self, method: Method, path: &str, token: Option<&str>, body: Value) -> (u16, Value) {
         let request = ControlRequest {
+            local: true,
             method: &method,
             path,
             root: "http://here.test/v1/stream/".into(),

@@ -76,6 +76,28 @@ fn a_release_wakes_again_and_an_ack_that_leaves_work_says_so() {
 }
 
 #[test]
+fn an_ack_within_what_a_fork_inherits_moves_its_cursor() {
+    run(async {
+        let ground = Ground::memory().await;
+        ground.pull("s", 30_000).await;
+        ground.create("source").await;
+        let inherited = ground.append("source").await;
+        ground.append("source").await;
+        ground.fork("events/fork", "source").await;
+        let tail = ground.append("events/fork").await;
+        ground.wake_event("s", 1).await;
+        let (_, wake) = ground.claim("s", "w").await;
+        let acks = json!([{"stream":"events/fork","offset":inherited}]);
+        assert_eq!(ground.report("s/ack", &wake, acks, true).await.1, json!({"ok":true,"next_wake":true}));
+        assert_eq!(ground.acked("s", "events/fork").await, inherited);
+        let (_, wake) = ground.claim("s", "w").await;
+        let acks = json!([{"stream":"events/fork","offset":tail}]);
+        assert_eq!(ground.report("s/ack", &wake, acks, true).await.1, json!({"ok":true,"next_wake":false}));
+        assert_eq!(ground.acked("s", "events/fork").await, tail);
+    });
+}
+
+#[test]
 fn what_is_not_of_this_wake_moves_nothing() {
     run(async {
         let ground = Ground::memory().await;
