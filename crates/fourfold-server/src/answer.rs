@@ -7,10 +7,9 @@ use http::{
     header::{self, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE},
     response::Parts,
 };
-use http_body_util::Full;
 
 /// A whole answer.
-pub(crate) type Answer = Response<Full<Bytes>>;
+pub(crate) type Answer = Response<Bytes>;
 
 macro_rules! header_names {
     ($($name:ident = $text:literal;)*) => { $(pub(crate) const $name: HeaderName = HeaderName::from_static($text);)* };
@@ -77,12 +76,12 @@ pub(crate) fn head(status: StatusCode) -> Parts {
 
 /// An answer without a body.
 pub(crate) fn empty(parts: Parts) -> Answer {
-    Response::from_parts(parts, Full::default())
+    Response::from_parts(parts, Bytes::new())
 }
 
 /// An answer with one.
 pub(crate) fn full(parts: Parts, body: impl Into<Bytes>) -> Answer {
-    Response::from_parts(parts, Full::new(body.into()))
+    Response::from_parts(parts, body.into())
 }
 
 /// The answer to a preflight, or to anybody who asks what can be done here.
@@ -178,11 +177,18 @@ pub(crate) fn write_head(parts: &mut Parts, framing: Framing, out: &mut Vec<u8>)
 }
 
 /// A whole answer as bytes, for a socket that hyper does not serve.
+pub(crate) fn whole(answer: Answer, close: bool) -> Bytes {
+    let (parts, body) = answer.into_parts();
+    to_bytes(parts, &body, close).into()
+}
+
+/// The same, from its parts.
 pub(crate) fn to_bytes(mut parts: Parts, body: &[u8], close: bool) -> Vec<u8> {
     if close {
         put(&mut parts, header::CONNECTION, "close");
     }
-    let framing = if parts.status == StatusCode::NO_CONTENT { Framing::None } else { Framing::Length(body.len()) };
+    let has_none = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);
+    let framing = if has_none { Framing::None } else { Framing::Length(body.len()) };
     let mut out = Vec::with_capacity(1024 + body.len());
     write_head(&mut parts, framing, &mut out);
     out.extend_from_slice(body);

@@ -1,33 +1,39 @@
-//! One connection: hyper speaks HTTP on it until a live read takes the socket over.
+//! One connection, for as long as it is answered whole: requests that need no HTTP library, and long polls.
 //!
 //! ```text
-//! serve ── hyper ──┬── plain answers, kept alive
-//!                  └── live read: hyper is dropped, a small new task holds the socket
-//!                        └── a long poll was answered: serve again
+//! serve ──┬── a whole plain request: read, answered, forgotten ── and the next
+//!         ├── a long poll waits here, in the same task
+//!         ├── another live read: a small new task holds the socket
+//!         └── anything else: hyper holds the socket (`hyper_connection`), with what was read
 //! ```
 //!
-//! Whoever holds the socket while it is idle decides what a connection costs, so the idle ones are never held by hyper.
+//! Whoever holds the socket while it is idle decides what a connection costs, so the idle ones have neither hyper nor a buffer:
+//! what is read goes through one buffer a shard, and a request that is not whole in it is hyper's.
 
 use std::{
-    future::Future,
+    cell::RefCell,
+    future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::{Arc, Mutex},
+    sync::Arc,
+    task::Poll,
 };
 
 use bytes::Bytes;
-use fourfold_protocol::{Code, Refusal};
-use http::{Request, Version, header};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use fourfold_protocol::Refusal;
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
 
 use crate::{
+    alarm::Alarm,
     answer::{self, Answer},
     context::{Context, Seat},
-    limits::{HEAD_BUFFER_BYTES, HEADER_BYTES_MAX, HEADERS_MAX, STALL_WAIT_MAX, URL_BYTES_MAX},
-    line, routes,
-    transports::Live,
-    wire::{Wire, not_http},
+    hyper_connection,
+    limits::READ_BUFFER_BYTES,
+    line, request,
+    transports::{Live, long_poll::LongPoll},
 };
 
 /// What a request gets.
@@ -46,117 +52,123 @@ impl From<Refusal> for Reply {
 
 /// Spawns a task that serves HTTP on a socket; `unread` is what was read from it before.
 pub(crate) fn spawn(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
-    // Boxed as a named type: a long poll comes back here, and a future cannot contain itself.
-    let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(serve(socket, unread, context, seat));
-    tokio::spawn(task);
+    drop(tokio::spawn(serve(socket, unread, None, context, seat)));
 }
 
-/// The service's word to hyper that the socket is ours now; hyper writes nothing for it.
-#[derive(Debug, thiserror::Error)]
-#[error("a live read takes the socket over")]
-struct TakenOver;
+/// The same, with a long poll that is asked for already.
+pub(crate) fn spawn_waiting(wait: LongPoll, socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
+    drop(tokio::spawn(serve(socket, unread, Some(wait), context, seat)));
+}
 
-async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
-    let taken = Arc::new(Mutex::new(None::<Box<Live>>));
-    let (wire, exchange) = Wire::new(socket, unread, STALL_WAIT_MAX);
-    let service = {
-        let (taken, context) = (Arc::clone(&taken), Arc::clone(&context));
-        service_fn(move |request: Request<Incoming>| {
-            exchange.request();
-            let (taken, context, exchange) = (Arc::clone(&taken), Arc::clone(&context), Arc::clone(&exchange));
-            Box::pin(async move {
-                let reply = match check_head(&request) {
-                    Ok(()) => routes::answer(request, &context).await,
-                    Err(refusal) => refusal.into(),
-                };
-                match reply {
-                    Reply::Whole(mut answer) => {
-                        exchange.answered();
-                        if context.drain.begun() {
-                            answer.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+thread_local! {
+    /// What a shard reads requests through.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER_BYTES].into());
+}
+
+/// A plain request's way to its reply; tells too whether another request will follow. Boxed, because an idle task has none.
+type Answering = Pin<Box<dyn Future<Output = (Reply, bool)> + Send>>;
+
+/// What a connection has to say next.
+enum Asked {
+    Plain(Answering),
+    /// For hyper, from these bytes on.
+    Other,
+    /// Nothing more: the client has gone, was silent for too long, or the server drains.
+    Over,
+}
+
+#[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, and an idle task should be small")]
+fn serve(
+    mut socket: TcpStream,
+    mut unread: Bytes,
+    mut wait: Option<LongPoll>,
+    context: Arc<Context>,
+    seat: Seat,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        let mut alarm = Alarm::new(context.settings.head_wait_max);
+        loop {
+            let (answer, goes_on) = if let Some(mut wait) = wait.take() {
+                let Some(answer) = wait.answer(&socket, &context, &mut alarm).await else { return };
+                (answer, wait.keeps_alive())
+            } else {
+                alarm.set(Instant::now() + context.settings.head_wait_max);
+                match next_request(&mut socket, &mut unread, &context, &mut alarm).await {
+                    Asked::Over => break,
+                    Asked::Other => {
+                        hyper_connection::spawn(socket, unread, context, seat);
+                        return;
+                    }
+                    Asked::Plain(answering) => match answering.await {
+                        (Reply::Whole(answer), goes_on) => {
+                            let goes_on = goes_on && !context.drain.begun();
+                            (answer::whole(answer, !goes_on), goes_on)
                         }
-                        Ok(answer)
-                    }
-                    Reply::Live(live) => {
-                        *taken.lock().expect("nobody panics while it holds the slot") = Some(live);
-                        Err(TakenOver)
-                    }
+                        (Reply::Live(live), _) => match *live {
+                            Live::LongPoll(asked) => {
+                                wait = Some(asked);
+                                continue;
+                            }
+                            live => {
+                                live.spawn(socket, unread, context, seat);
+                                return;
+                            }
+                        },
+                    },
                 }
-            })
-        })
-    };
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new()) // without it the next line is silently off
-        .header_read_timeout(context.settings.head_wait_max)
-        .max_buf_size(HEAD_BUFFER_BYTES)
-        .max_headers(HEADERS_MAX)
-        .half_close(true);
-    let mut connection = builder.serve_connection(TokioIo::new(wire), service);
-    let ended = {
-        let mut beginning = pin!(context.drain.beginning.notified());
-        beginning.as_mut().enable();
-        let mut draining = context.drain.begun();
-        if draining {
-            Pin::new(&mut connection).graceful_shutdown();
-        }
-        std::future::poll_fn(|cx| {
-            if !draining && beginning.as_mut().poll(cx).is_ready() {
-                draining = true;
-                Pin::new(&mut connection).graceful_shutdown();
+            };
+            if line::write_all(&socket, answer).await.is_err() {
+                return;
             }
-            connection.poll_without_shutdown(cx)
-        })
-        .await
-    };
-    let parts = connection.into_parts();
-    let wire = parts.io.into_inner();
-    let is_garbage = ended.is_err_and(|e| e.is_parse()) && !wire.refused;
-    let socket = wire.socket;
-    // Whatever ended it, a live read that was asked for is in the slot, and else the connection is over.
-    let live = taken.lock().expect("nobody panics while it holds the slot").take();
-    match live {
-        Some(live) => {
-            // Copied, because even an empty rest would keep hyper's whole read buffer alive.
-            let unread = Bytes::copy_from_slice(&parts.read_buf);
-            (*live).spawn(socket, unread, context, seat);
-        }
-        None => {
-            if is_garbage {
-                // hyper says nothing to HTTP/2.
-                let _ = line::write_all(&socket, answer::last_words(&not_http())).await;
+            if !goes_on || context.drain.begun() {
+                break;
             }
-            line::close(socket).await;
         }
+        Box::pin(line::close(socket)).await;
     }
 }
 
-/// What holds for every request, whatever it asks for.
-fn check_head(request: &Request<Incoming>) -> Result<(), Refusal> {
-    let url = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    if url > URL_BYTES_MAX {
-        return Err(Refusal::new(
-            Code::UrlTooLong,
-            format!("the URL has {url} bytes, at most {URL_BYTES_MAX} are read: shorten it"),
-        ));
+/// The next request: from what was read already, or else from the socket, for as long as the alarm allows.
+async fn next_request(socket: &mut TcpStream, unread: &mut Bytes, context: &Arc<Context>, alarm: &mut Alarm) -> Asked {
+    let bytes_max = context.settings.body_bytes_max;
+    if !unread.is_empty() {
+        return match request::read(unread, bytes_max) {
+            Some((plain, end)) => {
+                // Copied, because the rest would keep the whole; nothing is left of most.
+                *unread = Bytes::copy_from_slice(&unread[end..]);
+                Asked::Plain(Box::pin(plain.answer(Arc::clone(context))))
+            }
+            None => Asked::Other,
+        };
     }
-    let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if headers > HEADER_BYTES_MAX {
-        let detail = format!("the headers have {headers} bytes, at most {HEADER_BYTES_MAX} are read: send fewer");
-        return Err(Refusal::new(Code::HeadersTooLarge, detail));
+    let mut beginning = pin!(context.drain.beginning.notified());
+    beginning.as_mut().enable();
+    if context.drain.begun() {
+        return Asked::Over;
     }
-    Ok(())
-}
-
-/// Whether the client will send another request on this connection.
-pub(crate) fn keeps_alive<B>(request: &Request<B>) -> bool {
-    let says = |word: &str| {
-        let values = request.headers().get_all(header::CONNECTION);
-        values
-            .iter()
-            .filter_map(|v| v.to_str().ok())
-            .flat_map(|v| v.split(','))
-            .any(|v| v.trim().eq_ignore_ascii_case(word))
-    };
-    if request.version() == Version::HTTP_10 { says("keep-alive") } else { !says("close") }
+    poll_fn(|cx| {
+        let read = BUFFER.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            match Pin::new(&mut *socket).poll_read(cx, &mut buffer) {
+                Poll::Pending => None,
+                Poll::Ready(Err(_)) => Some(Asked::Over),
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => Some(Asked::Over),
+                Poll::Ready(Ok(())) => {
+                    let bytes = buffer.filled();
+                    let plain = request::read(bytes, bytes_max);
+                    *unread = Bytes::copy_from_slice(&bytes[plain.as_ref().map_or(0, |(_, end)| *end)..]);
+                    Some(match plain {
+                        Some((plain, _)) => Asked::Plain(Box::pin(plain.answer(Arc::clone(context)))),
+                        None => Asked::Other,
+                    })
+                }
+            }
+        });
+        match read {
+            Some(asked) => Poll::Ready(asked),
+            None if beginning.as_mut().poll(cx).is_ready() => Poll::Ready(Asked::Over),
+            None => alarm.poll(cx).map(|()| Asked::Over),
+        }
+    })
+    .await
 }

@@ -27,9 +27,13 @@ pub(crate) async fn answer(request: Request<Incoming>, context: &Arc<Context>) -
     }
     let body = match parts.method {
         Method::PUT | Method::POST => {
-            Body { incoming, bytes_max: CONTROL_BODY_BYTES_MAX, wait_max: context.settings.body_wait_max }
-                .read()
-                .await?
+            Body::Incoming {
+                body: incoming,
+                bytes_max: CONTROL_BODY_BYTES_MAX,
+                wait_max: context.settings.body_wait_max,
+            }
+            .read()
+            .await?
         }
         Method::GET | Method::HEAD | Method::DELETE => Bytes::new(),
         _ => return Err(not_allowed(methods)),

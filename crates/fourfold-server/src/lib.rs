@@ -17,16 +17,19 @@
 //! # }
 //! ```
 
+mod alarm;
 mod answer;
 mod connection;
 mod context;
 mod control;
+mod hyper_connection;
 pub mod limits;
 mod line;
 mod list;
 mod page;
 mod publish;
 mod query;
+mod request;
 mod routes;
 mod server;
 mod settings;

@@ -15,6 +15,13 @@ pub const HEADERS_MAX: usize = 100;
 /// parsed and refused with an explanation.
 pub const HEAD_BUFFER_BYTES: usize = 64 * 1024;
 
+/// Connections that the kernel has opened and the server has not accepted yet; the kernel's own maximum (`net.core.somaxconn`) may be lower.
+/// Those beyond are dropped and come again after a second, so that all who return after a restart should fit.
+pub const BACKLOG: u32 = 4_096;
+
+/// What a shard reads requests through, in bytes. Those that came whole are answered from it; for others it is no limit.
+pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+
 /// How long a request head may take to arrive, counted from the end of the one before: also how long a connection may be silent
 /// between two requests. Slow attackers hold a connection no longer than this.
 pub const HEAD_WAIT_MAX: Duration = Duration::from_secs(15);

@@ -25,17 +25,21 @@ use crate::{
     timestamp,
 };
 
-/// A body that has not been read yet.
-pub(crate) struct Body {
-    pub(crate) incoming: Incoming,
-    pub(crate) bytes_max: usize,
-    pub(crate) wait_max: Duration,
+/// A request's body.
+pub(crate) enum Body {
+    /// It came with the head, and is no longer than is taken.
+    Whole(Bytes),
+    /// It has not been read yet.
+    Incoming { body: Incoming, bytes_max: usize, wait_max: Duration },
 }
 
 impl Body {
     /// All of it. Errors: [`Code::BodyTooLarge`], at once if its length is announced; [`Code::RequestTimeout`]; a broken body.
     pub(crate) async fn read(self) -> Result<Bytes, Refusal> {
-        let Self { bytes_max, wait_max, .. } = self;
+        let (incoming, bytes_max, wait_max) = match self {
+            Self::Whole(body) => return Ok(body),
+            Self::Incoming { body, bytes_max, wait_max } => (body, bytes_max, wait_max),
+        };
         let too_large = || {
             Refusal::new(
                 Code::BodyTooLarge,
@@ -43,10 +47,10 @@ impl Body {
             )
             .with("bytesMax", bytes_max)
         };
-        if hyper::body::Body::size_hint(&self.incoming).lower() > bytes_max as u64 {
+        if hyper::body::Body::size_hint(&incoming).lower() > bytes_max as u64 {
             return Err(too_large());
         }
-        match timeout(wait_max, Limited::new(self.incoming, bytes_max).collect()).await {
+        match timeout(wait_max, Limited::new(incoming, bytes_max).collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
             Ok(Err(e)) => {

@@ -42,7 +42,7 @@ async fn stream(request: Request<Incoming>, name: StreamName, context: &Arc<Cont
         Method::PUT | Method::POST => {
             let (parts, body) = request.into_parts();
             let Settings { body_bytes_max, body_wait_max, .. } = *context.settings;
-            let body = Body { incoming: body, bytes_max: body_bytes_max, wait_max: body_wait_max };
+            let body = Body::Incoming { body, bytes_max: body_bytes_max, wait_max: body_wait_max };
             if parts.method == Method::PUT {
                 publish::put(&parts, body, &name, context).await.map(Reply::Whole)
             } else {

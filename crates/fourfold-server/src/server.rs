@@ -15,7 +15,7 @@ use fourfold_stream::{Engine, RelayTask};
 use fourfold_subscriptions::Subscriptions;
 use socket2::SockRef;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{mpsc, watch},
     time::{sleep, timeout},
 };
@@ -23,7 +23,7 @@ use tokio::{
 use crate::{
     Settings, answer, connection,
     context::{Context, Drain, Seat},
-    limits::{HANDOVER_MAX, UNSENT_BYTES_MAX},
+    limits::{BACKLOG, HANDOVER_MAX, UNSENT_BYTES_MAX},
 };
 
 /// A listening server.
@@ -46,7 +46,10 @@ impl Server {
     ///
     /// Errors: the address is taken, or not ours.
     pub async fn bind(address: SocketAddr, settings: Settings) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, settings, drain: Arc::default() })
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?; // A restart must not wait for the connections of the last life.
+        socket.bind(address)?;
+        Ok(Self { listener: socket.listen(BACKLOG)?, settings, drain: Arc::default() })
     }
 
     /// The address that it listens on, with the port that was given if the port was 0.
@@ -196,4 +199,21 @@ fn turn_away(socket: &TcpStream, connections_max: usize) {
     let refusal = Refusal::new(Code::Overloaded, detail).with("retryAfter", 5);
     // As much as fits at once; whoever is turned away is not waited for.
     let _ = socket.try_write(&answer::last_words(&refusal));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_herd_that_comes_at_once_is_let_in() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let server = Server::bind(address, Settings::default()).await.unwrap();
+        let mut herd = Vec::new();
+        for _ in 0..600 {
+            // Nobody accepts yet. One too many is not refused but silently dropped, and comes again after a second.
+            let connect = std::net::TcpStream::connect_timeout(&server.address().unwrap(), Duration::from_millis(900));
+            herd.push(connect.expect("there is room for it"));
+        }
+    }
 }

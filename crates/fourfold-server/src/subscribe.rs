@@ -7,7 +7,7 @@ use std::sync::Arc;
 use fourfold_protocol::{Code, Offset, Refusal, Start, StreamName};
 use fourfold_stream::{Cursor, Stream};
 use http::{Request, StatusCode, header};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body;
 
 use crate::{
     answer::{self, Answer},
@@ -19,8 +19,8 @@ use crate::{
     websocket::Handshake,
 };
 
-pub(crate) async fn get(
-    request: &Request<Incoming>,
+pub(crate) async fn get<B: Body>(
+    request: &Request<B>,
     name: &StreamName,
     context: &Arc<Context>,
 ) -> Result<Reply, Refusal> {
@@ -132,14 +132,14 @@ fn resumed(stream: &Arc<Stream>, id: &str, context: &Context) -> Cursor {
 }
 
 /// The id as it was sent; one that is not text, or is given twice, is as malformed as an empty one.
-fn last_event_id(request: &Request<Incoming>) -> Option<&str> {
+fn last_event_id<B>(request: &Request<B>) -> Option<&str> {
     let mut ids = request.headers().get_all(answer::LAST_EVENT_ID).iter();
     let id = ids.next()?.to_str().unwrap_or_default();
     Some(if ids.next().is_some() { "" } else { id })
 }
 
 /// Whether the client asks for this media type by name: `*/*` is not asking.
-fn accepts(request: &Request<Incoming>, media_type: &str) -> bool {
+fn accepts<B>(request: &Request<B>, media_type: &str) -> bool {
     let values = request.headers().get_all(header::ACCEPT);
     let ranges = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     ranges.filter_map(|range| range.split(';').next()).any(|name| name.trim().eq_ignore_ascii_case(media_type))

@@ -12,20 +12,18 @@ use bytes::Bytes;
 use fourfold_protocol::{Offset, Portion, Refusal, Start};
 use fourfold_stream::{Cursor, Dialect, Ended, Frame, Limit, Next, ReadRefusal, Stream, cursor::PORTION};
 use http::{StatusCode, header};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep_until},
-};
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     Live, Reader,
     short_poll::{body, etag, put_place},
 };
 use crate::{
+    alarm::Alarm,
     answer::{self, Framing},
-    connection::{self, Reply},
-    context::{Context, Seat, not_found, unavailable},
-    line::{self, Watch},
+    connection::Reply,
+    context::{Context, not_found, unavailable},
+    line::Watch,
 };
 
 /// How long to wait for records.
@@ -62,34 +60,15 @@ enum Woken {
 }
 
 impl LongPoll {
-    #[expect(
-        clippy::manual_async_fn,
-        reason = "an async fn keeps its arguments twice, and an idle task should be small"
-    )]
-    pub(crate) fn run(
-        mut self,
-        socket: TcpStream,
-        unread: Bytes,
-        context: Arc<Context>,
-        seat: Seat,
-    ) -> impl Future<Output = ()> + Send {
-        async move {
-            let Some(answer) = self.answer(&socket, &context).await else { return };
-            if line::write_all(&socket, answer).await.is_err() {
-                return;
-            }
-            if self.keeps_alive && !context.drain.begun() {
-                connection::spawn(socket, unread, context, seat);
-            } else {
-                Box::pin(line::close(socket)).await;
-            }
-        }
+    /// Whether the client goes on with HTTP behind the answer.
+    pub(crate) fn keeps_alive(&self) -> bool {
+        self.keeps_alive
     }
 
     /// Waits; `None` if the client has gone.
-    async fn answer(&mut self, socket: &TcpStream, context: &Context) -> Option<Bytes> {
+    pub(crate) async fn answer(&mut self, socket: &TcpStream, context: &Context, alarm: &mut Alarm) -> Option<Bytes> {
         let stream = Arc::clone(self.cursor.stream());
-        let mut deadline = pin!(sleep_until(self.deadline));
+        alarm.set(self.deadline);
         let mut watch = Watch::NextRequest;
         let mut lingering = false;
         loop {
@@ -100,14 +79,14 @@ impl LongPoll {
             let news = tail.position > self.cursor.at();
             if news && !ended && !lingering && self.linger_ms > 0 {
                 lingering = true;
-                deadline.as_mut().reset(Instant::now() + Duration::from_millis(self.linger_ms.into()));
+                alarm.set(Instant::now() + Duration::from_millis(self.linger_ms.into()));
             }
             if ended || (news && !lingering) {
                 break;
             }
             let woken = poll_fn(|cx| {
                 // The deadline first: a stream that never rests must not put off the end.
-                if deadline.as_mut().poll(cx).is_ready() {
+                if alarm.poll(cx).is_ready() {
                     Poll::Ready(Woken::Deadline)
                 } else if moved.as_mut().poll(cx).is_ready() {
                     Poll::Ready(Woken::Moved)

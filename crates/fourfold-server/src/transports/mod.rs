@@ -18,9 +18,10 @@ use http::{Request, Version};
 use tokio::net::TcpStream;
 
 use crate::{
-    connection::keeps_alive,
+    connection,
     context::{Context, Seat},
     query::Query,
+    request::keeps_alive,
 };
 
 mod follow;
@@ -43,7 +44,7 @@ impl Live {
     pub(crate) fn spawn(self, socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
         // Each is spawned as its own future: one enum of futures would be as large as the largest.
         match self {
-            Self::LongPoll(wait) => drop(tokio::spawn(wait.run(socket, unread, context, seat))),
+            Self::LongPoll(wait) => connection::spawn_waiting(wait, socket, unread, context, seat),
             Self::Portions(portions) => drop(tokio::spawn(portions.run(socket, unread, context, seat))),
             Self::Sse(sse) => drop(tokio::spawn(sse.run(socket, context, seat))),
             Self::WebSocket(websocket) => drop(tokio::spawn(websocket.run(socket, unread, context, seat))),

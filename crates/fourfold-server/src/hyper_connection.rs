@@ -1,0 +1,113 @@
+//! A connection that hyper speaks HTTP on: requests in pieces, with large bodies, of unusual methods, or simply wrong.
+//!
+//! A live read ends it: the service fails on purpose, hyper writes nothing and is dropped with its buffers.
+
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use crate::{
+    answer,
+    connection::Reply,
+    context::{Context, Seat},
+    limits::{HEAD_BUFFER_BYTES, HEADERS_MAX, STALL_WAIT_MAX},
+    line, request, routes,
+    transports::Live,
+    wire::{Wire, not_http},
+};
+
+/// Spawns a task that serves HTTP on a socket; `unread` is what was read from it before.
+pub(crate) fn spawn(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
+    // Boxed as a named type: portions come back to a connection that may come here, and a future cannot contain itself.
+    let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(serve(socket, unread, context, seat));
+    tokio::spawn(task);
+}
+
+/// The service's word to hyper that the socket is ours now; hyper writes nothing for it.
+#[derive(Debug, thiserror::Error)]
+#[error("a live read takes the socket over")]
+struct TakenOver;
+
+async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
+    let taken = Arc::new(Mutex::new(None::<Box<Live>>));
+    let (wire, exchange) = Wire::new(socket, unread, STALL_WAIT_MAX);
+    let service = {
+        let (taken, context) = (Arc::clone(&taken), Arc::clone(&context));
+        service_fn(move |request: Request<Incoming>| {
+            exchange.request();
+            let (taken, context, exchange) = (Arc::clone(&taken), Arc::clone(&context), Arc::clone(&exchange));
+            Box::pin(async move {
+                let reply = match request::check_head(&request) {
+                    Ok(()) => routes::answer(request, &context).await,
+                    Err(refusal) => refusal.into(),
+                };
+                match reply {
+                    Reply::Whole(mut answer) => {
+                        exchange.answered();
+                        if context.drain.begun() {
+                            answer.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+                        }
+                        Ok(answer.map(Full::new))
+                    }
+                    Reply::Live(live) => {
+                        *taken.lock().expect("nobody panics while it holds the slot") = Some(live);
+                        Err(TakenOver)
+                    }
+                }
+            })
+        })
+    };
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new()) // without it the next line is silently off
+        .header_read_timeout(context.settings.head_wait_max)
+        .max_buf_size(HEAD_BUFFER_BYTES)
+        .max_headers(HEADERS_MAX)
+        .half_close(true);
+    let mut connection = builder.serve_connection(TokioIo::new(wire), service);
+    let ended = {
+        let mut beginning = pin!(context.drain.beginning.notified());
+        beginning.as_mut().enable();
+        let mut draining = context.drain.begun();
+        if draining {
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        std::future::poll_fn(|cx| {
+            if !draining && beginning.as_mut().poll(cx).is_ready() {
+                draining = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            connection.poll_without_shutdown(cx)
+        })
+        .await
+    };
+    let parts = connection.into_parts();
+    let wire = parts.io.into_inner();
+    let is_garbage = ended.is_err_and(|e| e.is_parse()) && !wire.refused;
+    let socket = wire.socket;
+    // Whatever ended it, a live read that was asked for is in the slot, and else the connection is over.
+    let live = taken.lock().expect("nobody panics while it holds the slot").take();
+    match live {
+        Some(live) => {
+            // Copied, because even an empty rest would keep hyper's whole read buffer alive.
+            let unread = Bytes::copy_from_slice(&parts.read_buf);
+            (*live).spawn(socket, unread, context, seat);
+        }
+        None => {
+            if is_garbage {
+                // hyper says nothing to HTTP/2.
+                let _ = line::write_all(&socket, answer::last_words(&not_http())).await;
+            }
+            line::close(socket).await;
+        }
+    }
+}

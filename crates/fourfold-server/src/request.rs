@@ -1,0 +1,166 @@
+//! Requests that came whole: reads and appends of a stream, as nearly all requests of clients are.
+//!
+//! The parser is hyper's own. Whatever is not plain (a head in pieces, a body that is longer than what was read, `Expect`, chunks, HTTP/1.0,
+//! another method, another path, an error) is left to hyper untouched, so that there is one place that refuses it.
+
+use std::{mem::MaybeUninit, sync::Arc};
+
+use bytes::Bytes;
+use fourfold_protocol::{Code, Refusal, StreamName};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
+use http_body_util::Empty;
+
+use crate::{
+    connection::Reply,
+    context::Context,
+    control,
+    limits::{HEADER_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX},
+    publish::{self, Body},
+    routes::STREAMS,
+    subscribe,
+};
+
+/// A request of a stream, whole.
+pub(crate) struct Plain {
+    request: Request<Empty<Bytes>>,
+    /// What is appended.
+    body: Bytes,
+}
+
+/// Reads a plain request from the beginning of `bytes`; also tells where the next one begins. `None`: it is for hyper.
+pub(crate) fn read(bytes: &[u8], body_bytes_max: usize) -> Option<(Plain, usize)> {
+    let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut head = httparse::Request::new(&mut []);
+    let Ok(httparse::Status::Complete(head_bytes)) = head.parse_with_uninit_headers(bytes, &mut headers) else {
+        return None;
+    };
+    let (Some(method), Some(path), Some(1)) = (head.method, head.path, head.version) else { return None };
+    let reads = method == "GET";
+    let name = path.strip_prefix(STREAMS)?;
+    if !(reads || method == "POST")
+        || name.is_empty()
+        || name.starts_with(['?', '#'])
+        || name.starts_with(control::ROOT)
+    {
+        return None;
+    }
+    let mut map = HeaderMap::with_capacity(head.headers.len());
+    let mut length = None;
+    for given in head.headers.iter() {
+        let name = HeaderName::from_bytes(given.name.as_bytes()).ok()?;
+        if name == header::TRANSFER_ENCODING || name == header::EXPECT {
+            return None;
+        }
+        if name == header::CONTENT_LENGTH {
+            let digits = str::from_utf8(given.value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;
+            if length.replace(digits.parse::<usize>().ok()?).is_some() {
+                return None;
+            }
+        }
+        map.append(name, HeaderValue::from_bytes(given.value).ok()?);
+    }
+    let length = length.unwrap_or(0);
+    if (reads && length > 0) || length > body_bytes_max {
+        return None;
+    }
+    let end = head_bytes.checked_add(length)?;
+    let body = bytes.get(head_bytes..end)?;
+    let mut request = Request::new(Empty::new());
+    *request.method_mut() = if reads { Method::GET } else { Method::POST };
+    *request.uri_mut() = path.parse::<Uri>().ok()?;
+    *request.version_mut() = Version::HTTP_11;
+    *request.headers_mut() = map;
+    Some((Plain { request, body: Bytes::copy_from_slice(body) }, end))
+}
+
+impl Plain {
+    /// What it gets, and whether the client will send another request behind it.
+    pub(crate) async fn answer(self, context: Arc<Context>) -> (Reply, bool) {
+        let goes_on = keeps_alive(&self.request);
+        (self.reply(&context).await.unwrap_or_else(Reply::from), goes_on)
+    }
+
+    async fn reply(self, context: &Arc<Context>) -> Result<Reply, Refusal> {
+        let Self { request, body } = self;
+        check_head(&request)?;
+        let name = request.uri().path().strip_prefix(STREAMS).expect("it was read because it begins so");
+        let name = StreamName::parse(name)?;
+        if request.method() == Method::GET {
+            return subscribe::get(&request, &name, context).await;
+        }
+        let (parts, _) = request.into_parts();
+        publish::post(&parts, Body::Whole(body), &name, context).await.map(Reply::Whole)
+    }
+}
+
+/// What holds for every request, whatever it asks for.
+pub(crate) fn check_head<B>(request: &Request<B>) -> Result<(), Refusal> {
+    let url = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if url > URL_BYTES_MAX {
+        return Err(Refusal::new(
+            Code::UrlTooLong,
+            format!("the URL has {url} bytes, at most {URL_BYTES_MAX} are read: shorten it"),
+        ));
+    }
+    let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if headers > HEADER_BYTES_MAX {
+        let detail = format!("the headers have {headers} bytes, at most {HEADER_BYTES_MAX} are read: send fewer");
+        return Err(Refusal::new(Code::HeadersTooLarge, detail));
+    }
+    Ok(())
+}
+
+/// Whether the client will send another request on this connection.
+pub(crate) fn keeps_alive<B>(request: &Request<B>) -> bool {
+    let says = |word: &str| {
+        let values = request.headers().get_all(header::CONNECTION);
+        values
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .flat_map(|v| v.split(','))
+            .any(|v| v.trim().eq_ignore_ascii_case(word))
+    };
+    if request.version() == Version::HTTP_10 { says("keep-alive") } else { !says("close") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_plain(text: &str) -> Option<usize> {
+        read(text.as_bytes(), 10).map(|(_, end)| text.len() - end)
+    }
+
+    #[test]
+    fn a_whole_read_and_a_whole_append_are_plain() {
+        assert_eq!(is_plain("GET /v1/stream/a?offset=-1 HTTP/1.1\r\nhost: x\r\n\r\n"), Some(0));
+        assert_eq!(is_plain("GET /v1/stream/a HTTP/1.1\r\ncontent-length: 0\r\n\r\nGET"), Some(3));
+        assert_eq!(is_plain("POST /v1/stream/a HTTP/1.1\r\ncontent-length: 2\r\n\r\nhi!"), Some(1));
+        assert_eq!(is_plain("POST /v1/stream/a HTTP/1.1\r\n\r\n"), Some(0));
+    }
+
+    #[test]
+    fn whatever_is_not_plain_is_left_alone() {
+        for head in [
+            "GET /v1/stream/a HTTP/1.1\r\nhost: x\r\n",
+            "GET /v1/stream/a HTTP/1.0\r\n\r\n",
+            "GET /v1/stream/ HTTP/1.1\r\n\r\n",
+            "GET /v1/stream/?limit=1 HTTP/1.1\r\n\r\n",
+            "GET /v1/stream/__ds/subscriptions/a HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "PUT /v1/stream/a HTTP/1.1\r\n\r\n",
+            "GET /v1/stream/a HTTP/1.1\r\ncontent-length: 1\r\n\r\nx",
+            "POST /v1/stream/a HTTP/1.1\r\ncontent-length: 2\r\n\r\nh",
+            "POST /v1/stream/a HTTP/1.1\r\ncontent-length: 11\r\n\r\nhello world",
+            "POST /v1/stream/a HTTP/1.1\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nhi",
+            "POST /v1/stream/a HTTP/1.1\r\ncontent-length: +2\r\n\r\nhi",
+            "POST /v1/stream/a HTTP/1.1\r\ncontent-length: \r\n\r\nhi",
+            "POST /v1/stream/a HTTP/1.1\r\ncontent-length: 99999999999999999999999\r\n\r\nhi",
+            "POST /v1/stream/a HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\nhi",
+            "POST /v1/stream/a HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            "GET /v1/stream/a HTTP/1.1\r\nbad header\r\n\r\n",
+        ] {
+            assert_eq!(is_plain(head), None, "{head}");
+        }
+    }
+}
