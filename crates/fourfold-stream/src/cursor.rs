@@ -8,12 +8,16 @@
 //!            └─ catch_up() ─ Behind      (too far back for the recent records)
 //! ```
 
-use std::sync::Arc;
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use fourfold_protocol::{Code, Portion, Record, Refusal, Start};
 
 use crate::{
-    Stream,
+    Stream, Tail,
     engine::{Engine, Limit, ReadError, Unavailable},
     frame::{Dialect, Frame, Key, interval_after, interval_now},
     relay::Shard,
@@ -32,8 +36,12 @@ pub struct Cursor {
     floor: u64,
     gap: Option<Box<fourfold_protocol::Offset>>,
     shard: Shard,
+    /// Where it sleeps, once it has.
+    seat: Option<u32>,
     greeted: bool,
     finished: bool,
+    /// What the stream was like at the last look.
+    seen: (u64, u64),
 }
 
 /// What a cursor finds.
@@ -43,7 +51,7 @@ pub enum Next {
     Frame(Frame),
     /// The records are not in memory: [`Cursor::catch_up`].
     Behind,
-    /// Nothing new: sleep on [`Stream::moved`].
+    /// Nothing new: sleep on [`Cursor::moved`].
     Wait,
     /// Nothing will follow.
     Ended(Ended),
@@ -112,7 +120,8 @@ impl Cursor {
     #[must_use]
     pub fn new(stream: Arc<Stream>, at: u64, shard: Shard) -> Self {
         stream.joined(shard);
-        Self { stream, at, floor: 0, gap: None, shard, greeted: false, finished: false }
+        let seen = stream.seen();
+        Self { stream, at, floor: 0, gap: None, shard, seat: None, greeted: false, finished: false, seen }
     }
 
     /// The first frame will tell a gap from `lost` to where the cursor stands.
@@ -150,9 +159,28 @@ impl Cursor {
         interval_now().max(self.floor)
     }
 
+    /// Where the stream ends. [`moved`](Self::moved) waits for what comes after this look.
+    pub fn look(&mut self) -> Tail {
+        self.seen = self.stream.seen();
+        Tail::of(self.seen.0)
+    }
+
+    /// Completes when the stream has moved, has ended or was roused since the cursor last looked: by [`look`](Self::look) or
+    /// [`next`](Self::next). Cancel-safe: what has happened is still found the next time.
+    pub async fn moved(&mut self) {
+        poll_fn(|cx| self.poll_moved(cx)).await;
+    }
+
+    /// The same, for one task at a time.
+    pub fn poll_moved(&mut self, cx: &Context<'_>) -> Poll<()> {
+        // Asleep first, and then the look: a record appended in between wakes us.
+        self.seat = Some(self.stream.sleep(self.shard, self.seat, cx));
+        if self.stream.seen() == self.seen { Poll::Pending } else { Poll::Ready(()) }
+    }
+
     /// What is new, encoded in `dialect`; never waits. Moves the cursor past it.
     pub fn next(&mut self, dialect: &dyn Dialect, limit: Limit) -> Next {
-        let tail = self.stream.tail();
+        let tail = self.look();
         if tail.deleted {
             return Next::Ended(Ended::Deleted);
         }
@@ -256,7 +284,7 @@ impl Cursor {
 
 impl Drop for Cursor {
     fn drop(&mut self) {
-        self.stream.left(self.shard);
+        self.stream.left(self.shard, self.seat);
     }
 }
 

@@ -8,6 +8,7 @@
 //! - [`admission`]: whether an append may go in; one rule book for every engine
 //! - [`stream`]: a stream while it is hot: its tail, its recent records, who waits
 //! - [`relay`]: wakes the subscribers of a shard from within that shard
+//! - `sleepers`: the cursors of one shard that sleep on one stream
 //! - [`streams`]: the streams that are hot
 //! - [`cursor`]: a subscriber's place, and what it reads next
 //! - [`fork`]: streams that begin with records of another one
@@ -24,6 +25,7 @@ pub mod frame;
 pub mod listing;
 pub mod pace;
 pub mod relay;
+mod sleepers;
 pub mod stream;
 pub mod streams;
 pub mod watch;

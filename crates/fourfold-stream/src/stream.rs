@@ -10,11 +10,11 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
+    task::Context,
     time::{Duration, Instant},
 };
 
 use fourfold_protocol::{Epoch, Kind, Offset, Record, StreamName};
-use tokio::sync::{Notify, futures::Notified};
 
 use crate::{
     cursor::within,
@@ -22,6 +22,7 @@ use crate::{
     frame::{Frames, interval_after},
     pace::Pace,
     relay::{Relay, Shard},
+    sleepers::Sleepers,
     streams::Budget,
 };
 
@@ -40,6 +41,8 @@ pub struct Stream {
     config: Arc<StreamConfig>,
     /// `tail << 2 | deleted << 1 | closed`, so that a sleeper can look without the lock.
     word: AtomicU64,
+    /// How often every cursor was woken although nothing had moved.
+    roused: AtomicU64,
     state: Mutex<State>,
     shards: Box<[Waiting]>,
     /// The stream is in the watch's list already.
@@ -82,7 +85,7 @@ struct Waiting {
     cursors: AtomicUsize,
     /// The stream is in the shard's relay already.
     relayed: AtomicBool,
-    moved: Notify,
+    sleepers: Mutex<Sleepers>,
     /// A copy for each shard: shared by two threads, their reference counts and lock would cost more than encoding twice.
     frames: Mutex<Frames>,
 }
@@ -103,6 +106,7 @@ impl Stream {
             epoch,
             config,
             word: AtomicU64::new(tail.word()),
+            roused: AtomicU64::new(0),
             state: Mutex::new(State {
                 oldest,
                 recent_from: tail.position,
@@ -223,6 +227,7 @@ impl Stream {
 
     /// Wakes every cursor although nothing has moved: something else wants to be looked at.
     pub fn rouse(self: &Arc<Self>) {
+        self.roused.fetch_add(1, SeqCst);
         self.wake();
     }
 
@@ -230,12 +235,6 @@ impl Stream {
     pub fn trim(&self, oldest: u64) {
         let mut state = self.state();
         state.oldest = state.oldest.max(oldest);
-    }
-
-    /// Completes when the stream has moved or ended after this was called and `enable`d. Look at the tail in between: *enable, look, await*,
-    /// so that a record appended meanwhile is not missed.
-    pub fn moved(&self, shard: Shard) -> Notified<'_> {
-        self.shards[shard.index()].moved.notified()
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -250,11 +249,24 @@ impl Stream {
         &self.budget
     }
 
+    /// What a sleeper compares: it differs once the stream has moved, has ended, or was roused.
+    pub(crate) fn seen(&self) -> (u64, u64) {
+        (self.word.load(SeqCst), self.roused.load(SeqCst))
+    }
+
+    /// A cursor of this shard falls asleep; returns its seat.
+    pub(crate) fn sleep(&self, shard: Shard, seat: Option<u32>, cx: &Context<'_>) -> u32 {
+        self.sleepers(shard).sleep(seat, cx)
+    }
+
     pub(crate) fn joined(&self, shard: Shard) {
         self.shards[shard.index()].cursors.fetch_add(1, SeqCst);
     }
 
-    pub(crate) fn left(&self, shard: Shard) {
+    pub(crate) fn left(&self, shard: Shard, seat: Option<u32>) {
+        if let Some(seat) = seat {
+            self.sleepers(shard).leave(seat);
+        }
         self.shards[shard.index()].cursors.fetch_sub(1, SeqCst);
     }
 
@@ -262,7 +274,11 @@ impl Stream {
         let waiting = &self.shards[shard.index()];
         // Before the wake-up, so that a move during it is relayed again.
         waiting.relayed.store(false, SeqCst);
-        waiting.moved.notify_waiters();
+        self.sleepers(shard).wake();
+    }
+
+    fn sleepers(&self, shard: Shard) -> MutexGuard<'_, Sleepers> {
+        self.shards[shard.index()].sleepers.lock().expect("no code panics while it holds a stream's sleepers")
     }
 
     fn wake(self: &Arc<Self>) {
@@ -327,7 +343,7 @@ impl Tail {
         self.position << 2 | u64::from(self.deleted) << 1 | u64::from(self.closed)
     }
 
-    fn of(word: u64) -> Self {
+    pub(crate) fn of(word: u64) -> Self {
         Self { position: word >> 2, closed: word & 1 != 0, deleted: word & 2 != 0 }
     }
 }

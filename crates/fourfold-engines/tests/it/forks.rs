@@ -294,22 +294,22 @@ async fn a_closed_source_has_open_forks(ground: Ground) {
 async fn a_fork_does_not_wake_for_its_source(ground: Ground) {
     let source = with_records(&ground, "s", plain(), ["a"]).await;
     let fork = ground.create("f", fork_of("s")).await;
-    let cursor = Cursor::new(fork.clone(), 1, ground.shard);
-    let mut moved = std::pin::pin!(fork.moved(cursor.shard()));
-    moved.as_mut().enable();
+    let mut cursor = Cursor::new(fork.clone(), 1, ground.shard);
+    cursor.look();
+    let mut moved = std::pin::pin!(cursor.moved());
+    assert!(now(moved.as_mut()).is_none());
     ground.engine.append(&source, records(["b"])).await.unwrap();
-    let mut source_moved = std::pin::pin!(source.moved(ground.shard));
-    let _cursor = Cursor::new(source.clone(), 2, ground.shard);
-    source_moved.as_mut().enable();
+    let mut of_source = Cursor::new(source.clone(), 2, ground.shard);
+    of_source.look();
     ground.engine.append(&source, records(["c"])).await.unwrap();
-    source_moved.await;
-    assert!(futures_now(moved.as_mut()).is_none(), "the shard has told the source's sleepers, and not the fork's");
+    of_source.moved().await;
+    assert!(now(moved.as_mut()).is_none(), "the shard has told the source's sleepers, and not the fork's");
     ground.engine.append(&fork, records(["B"])).await.unwrap();
     moved.await;
 }
 
 /// The outcome, if it is there already.
-fn futures_now<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+fn now<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match future.poll(&mut context) {
         std::task::Poll::Ready(output) => Some(output),

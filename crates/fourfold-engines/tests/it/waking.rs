@@ -1,6 +1,6 @@
 //! Sleepers wake when the stream has moved, and not before it is durable.
 
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use fourfold_stream::{Append, Create, Cursor, Stream};
 use tokio::sync::oneshot;
@@ -11,22 +11,22 @@ on_every_engine!(an_append_wakes_and_is_readable_by_then, a_close_wakes, a_delet
 
 /// Completes when a cursor has slept and was woken by a change.
 async fn asleep(ground: &Ground, stream: &Arc<Stream>) -> oneshot::Receiver<fourfold_stream::Tail> {
-    let cursor = Cursor::new(Arc::clone(stream), stream.tail().position, ground.shard);
+    let mut cursor = Cursor::new(Arc::clone(stream), stream.tail().position, ground.shard);
     let (woken, tell) = oneshot::channel();
     let (sleeping, slept) = oneshot::channel();
     tokio::spawn(async move {
-        let stream = Arc::clone(cursor.stream());
-        let before = stream.tail();
-        let mut moved = std::pin::pin!(stream.moved(cursor.shard()));
-        moved.as_mut().enable();
-        assert_eq!(stream.tail(), before);
+        let before = cursor.look();
+        poll_fn(|cx| {
+            assert!(cursor.poll_moved(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
         sleeping.send(()).unwrap();
-        while stream.tail() == before {
-            moved.as_mut().await;
-            moved.set(stream.moved(cursor.shard()));
-            moved.as_mut().enable();
+        cursor.moved().await;
+        while cursor.look() == before {
+            cursor.moved().await;
         }
-        let _ = woken.send(stream.tail());
+        let _ = woken.send(cursor.look());
     });
     slept.await.unwrap();
     tell

@@ -1,9 +1,9 @@
 //! Following a stream down one open answer: the loop that events and lines have in common.
 //!
 //! ```text
-//! enable ─ drain all that is new ─ sleep until moved, beat, deadline, or the client goes
-//!    ▲                                │
-//!    └────────────────────────────────┘
+//! drain all that is new ─ sleep until moved, beat, deadline, or the client goes
+//!    ▲                       │
+//!    └───────────────────────┘
 //! ```
 
 use std::{
@@ -105,12 +105,9 @@ impl<M: Manner> Follow<M> {
     }
 
     async fn follow(&mut self) -> io::Result<()> {
-        let stream = Arc::clone(self.cursor.stream());
         let mut timer = pin!(sleep_until(self.alarm()));
         let mut watch = if self.terms.is_some() { Watch::NextRequest } else { Watch::Stray(0) };
         loop {
-            let mut moved = pin!(stream.moved(self.cursor.shard()));
-            moved.as_mut().enable(); // Before the read, so that a record appended during it wakes us.
             let drained = self.drain()?;
             let idle = matches!(drained, Drained::Idle);
             // Boxed, so that an idle task does not carry the state of one that has much to do.
@@ -121,14 +118,14 @@ impl<M: Manner> Follow<M> {
                 let after_ms = Some(self.context.come_back_ms());
                 return Box::pin(self.say_goodbye(Code::Draining.as_str(), after_ms)).await;
             }
-            let socket = &self.socket;
+            let (socket, cursor) = (&self.socket, &mut self.cursor);
             let woken = poll_fn(|cx| {
                 // The timer first, and also for a reader that is never idle: nothing may put off the end.
                 if timer.as_mut().poll(cx).is_ready() {
                     Poll::Ready(Woken::Timer)
                 } else if !idle {
                     Poll::Ready(Woken::Busy)
-                } else if moved.as_mut().poll(cx).is_ready() {
+                } else if cursor.poll_moved(cx).is_ready() {
                     Poll::Ready(Woken::Moved)
                 } else {
                     watch.poll_gone(socket, cx).map(|()| Woken::Gone)
@@ -157,17 +154,14 @@ impl<M: Manner> Follow<M> {
     }
 
     /// Waits for more records, but not for those that will not come: not past the end of the stream, nor into a drain.
-    async fn gather(&self, linger: Duration) {
-        let stream = self.cursor.stream();
+    async fn gather(&mut self, linger: Duration) {
         let ended = async {
             loop {
-                let mut moved = pin!(stream.moved(self.cursor.shard()));
-                moved.as_mut().enable();
-                let tail = stream.tail();
+                let tail = self.cursor.look();
                 if tail.closed || tail.deleted || self.context.drain.begun() {
                     return;
                 }
-                moved.await;
+                self.cursor.moved().await;
             }
         };
         let _ = timeout(linger, ended).await;

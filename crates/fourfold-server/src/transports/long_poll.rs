@@ -1,12 +1,6 @@
 //! Long poll: one answer, when there is something. Spec: "Read Stream - Live (Long-poll)".
 
-use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use fourfold_protocol::{Offset, Portion, Refusal, Start};
@@ -67,14 +61,11 @@ impl LongPoll {
 
     /// Waits; `None` if the client has gone.
     pub(crate) async fn answer(&mut self, socket: &TcpStream, context: &Context, alarm: &mut Alarm) -> Option<Bytes> {
-        let stream = Arc::clone(self.cursor.stream());
         alarm.set(self.deadline);
         let mut watch = Watch::NextRequest;
         let mut lingering = false;
         loop {
-            let mut moved = pin!(stream.moved(self.cursor.shard()));
-            moved.as_mut().enable(); // Before the look at the tail, so that a record appended during it wakes us.
-            let tail = stream.tail();
+            let tail = self.cursor.look();
             let ended = tail.closed || tail.deleted || context.drain.begun();
             let news = tail.position > self.cursor.at();
             if news && !ended && !lingering && self.linger_ms > 0 {
@@ -88,7 +79,7 @@ impl LongPoll {
                 // The deadline first: a stream that never rests must not put off the end.
                 if alarm.poll(cx).is_ready() {
                     Poll::Ready(Woken::Deadline)
-                } else if moved.as_mut().poll(cx).is_ready() {
+                } else if self.cursor.poll_moved(cx).is_ready() {
                     Poll::Ready(Woken::Moved)
                 } else {
                     watch.poll_gone(socket, cx).map(|()| Woken::Gone)

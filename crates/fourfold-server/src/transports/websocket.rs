@@ -110,12 +110,9 @@ enum Drained {
 
 impl Conversation {
     async fn follow(&mut self) -> io::Result<End> {
-        let stream = Arc::clone(self.cursor.stream());
         let mut ping = pin!(sleep_until(Instant::now() + PING));
         let mut heard = true;
         loop {
-            let mut moved = pin!(stream.moved(self.cursor.shard()));
-            moved.as_mut().enable(); // Before the read, so that a record appended during it wakes us.
             let drained = self.drain()?;
             let idle = matches!(drained, Drained::Idle);
             // Boxed, so that an idle task does not carry the state of one that has much to do.
@@ -147,7 +144,7 @@ impl Conversation {
                 } else if !idle {
                     Poll::Ready(Woken::Moved)
                 } else {
-                    moved.as_mut().poll(cx).map(|()| Woken::Moved)
+                    self.cursor.poll_moved(cx).map(|()| Woken::Moved)
                 }
             })
             .await;
