@@ -15,7 +15,11 @@ use crate::{
     context::Context,
     query::{Live, Query},
     timestamp,
-    transports::{Reader, long_poll, portions, short_poll, sse, websocket},
+    transports::{
+        Reader,
+        form::{self, Form},
+        long_poll, portions, short_poll, sse, websocket,
+    },
     websocket::Handshake,
 };
 
@@ -55,6 +59,7 @@ pub(crate) async fn get(
         };
         return Ok(sse::begin(Reader::new(request, &query, cursor)));
     }
+    let form = if accepts(request, form::MESSAGE) { Form::Message } else { Form::Base };
     if live == Some(Live::LongPoll) {
         let waits = long_poll::Waits {
             timeout: query.timeout()?.unwrap_or(context.settings.long_poll_timeout),
@@ -68,18 +73,18 @@ pub(crate) async fn get(
         let at = Cursor::place(&stream, start)?;
         let tail = stream.tail();
         if at < tail.position {
-            let mut read = short_poll::read(request, &query, &stream, at, context).await?;
+            let mut read = short_poll::read(request, &query, &stream, at, form, context).await?;
             short_poll::add_cursor(&mut read, &stream, query.cursor());
             return Ok(Reply::Whole(read));
         }
         let reader = Reader::new(request, &query, cursor(&stream, start, context)?);
-        return Ok(long_poll::begin(reader, waits, limit));
+        return Ok(long_poll::begin(reader, waits, limit, form));
     }
     let at = Cursor::place(&stream, start)?;
     if start == Start::Now {
-        return Ok(Reply::Whole(short_poll::nothing(&stream, at)));
+        return Ok(Reply::Whole(short_poll::nothing(&stream, at, form)));
     }
-    short_poll::read(request, &query, &stream, at, context).await.map(Reply::Whole)
+    short_poll::read(request, &query, &stream, at, form, context).await.map(Reply::Whole)
 }
 
 pub(crate) async fn head(name: &StreamName, context: &Context) -> Result<Answer, Refusal> {

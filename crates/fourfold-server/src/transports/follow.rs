@@ -35,6 +35,7 @@ pub(crate) const NDJSON: u8 = 2;
 pub(crate) const LONG_POLL: u8 = 3;
 pub(crate) const WEBSOCKET: u8 = 4;
 pub(crate) const WEBSOCKET_DEFLATED: u8 = 5;
+pub(crate) const LONG_POLL_MESSAGE: u8 = 6;
 
 /// After so many portions in a row a task lets the others of its shard run.
 pub(crate) const PORTIONS_A_TURN: usize = 16;

@@ -8,6 +8,8 @@
 //! | [`sse`] | until the client goes | events for each portion |
 //! | [`websocket`] | until the client goes | a message for each portion, and reads appends |
 //!
+//! What the two polls have in their body is a [`form`].
+//!
 //! To add one: a dialect (how a portion becomes bytes), a `begin` that `subscribe` calls, a line here and in [`Live`].
 
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use crate::{
 };
 
 mod follow;
+pub(crate) mod form;
 pub(crate) mod long_poll;
 pub(crate) mod portions;
 pub(crate) mod short_poll;

@@ -52,6 +52,7 @@ fn head(chunked: bool, keeps_alive: bool) -> Vec<u8> {
     for (name, value) in [
         (header::CONTENT_TYPE, "application/x-ndjson"),
         (header::CACHE_CONTROL, "no-store, no-transform"),
+        (header::VARY, "Accept"),
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ] {
         answer::put(&mut parts, name, value);

@@ -42,6 +42,7 @@ fn head(kind: Kind, chunked: bool) -> Vec<u8> {
     for (name, value) in [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-cache, no-transform"),
+        (header::VARY, "Accept"),
         (HeaderName::from_static("x-accel-buffering"), "no"),
         (header::CONNECTION, "close"),
     ] {

@@ -14,6 +14,7 @@ mod caching;
 mod endings;
 mod gaps;
 mod lifetime;
+mod message_form;
 mod pipelining;
 mod restless_streams;
 mod slow_clients;
