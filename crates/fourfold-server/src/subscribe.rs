@@ -49,7 +49,7 @@ pub(crate) async fn get(
     let start = wanted.unwrap_or(Start::Oldest);
     if upgrade {
         let handshake = Handshake::read(request)?;
-        let reader = Reader::new(request, &query, cursor(&stream, start, context)?);
+        let reader = Reader::new(request, &query, cursor(&stream, start, context)?).beating(&query)?;
         return Ok(websocket::begin(handshake, reader));
     }
     if events {
@@ -57,7 +57,7 @@ pub(crate) async fn get(
             Some(id) => resumed(&stream, id, context),
             None => cursor(&stream, start, context)?,
         };
-        return Ok(sse::begin(Reader::new(request, &query, cursor)));
+        return Ok(sse::begin(Reader::new(request, &query, cursor).beating(&query)?));
     }
     let form = if accepts(request, form::MESSAGE) { Form::Message } else { Form::Base };
     if live == Some(Live::LongPoll) {
@@ -66,7 +66,7 @@ pub(crate) async fn get(
             linger: query.linger()?,
         };
         if accepts(request, "application/x-ndjson") {
-            let reader = Reader::new(request, &query, cursor(&stream, start, context)?);
+            let reader = Reader::new(request, &query, cursor(&stream, start, context)?).beating(&query)?;
             return Ok(portions::begin(reader, waits));
         }
         let limit = query.records()?;

@@ -130,6 +130,11 @@ impl Cursor {
         self.greeted = true;
     }
 
+    /// The next frame comes at once and says where the cursor stands, also without a record: a word in silence.
+    pub fn greet(&mut self) {
+        self.greeted = false;
+    }
+
     /// The stream it is on.
     pub fn stream(&self) -> &Arc<Stream> {
         &self.stream

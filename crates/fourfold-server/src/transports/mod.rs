@@ -15,6 +15,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fourfold_protocol::Refusal;
 use fourfold_stream::Cursor;
 use http::{Request, Version};
 use tokio::net::TcpStream;
@@ -25,8 +26,11 @@ use crate::{
     query::Query,
 };
 
+use heartbeat::Heartbeat;
+
 mod follow;
 pub(crate) mod form;
+pub(crate) mod heartbeat;
 pub(crate) mod long_poll;
 pub(crate) mod portions;
 pub(crate) mod short_poll;
@@ -60,6 +64,7 @@ pub(crate) struct Reader {
     /// HTTP/1.0 (many proxies' default to their upstream) knows no chunks.
     pub(crate) chunked: bool,
     pub(crate) keeps_alive: bool,
+    pub(crate) heartbeat: Option<Heartbeat>,
 }
 
 impl Reader {
@@ -67,6 +72,12 @@ impl Reader {
         if let Some(seen) = query.cursor() {
             cursor.seen_cursor(seen);
         }
-        Self { cursor, chunked: request.version() == Version::HTTP_11, keeps_alive: keeps_alive(request) }
+        let chunked = request.version() == Version::HTTP_11;
+        Self { cursor, chunked, keeps_alive: keeps_alive(request), heartbeat: None }
+    }
+
+    /// With the heartbeat that the query asks for.
+    pub(crate) fn beating(self, query: &Query) -> Result<Self, Refusal> {
+        Ok(Self { heartbeat: query.heartbeat()?, ..self })
     }
 }

@@ -13,6 +13,7 @@ mod broken_websockets;
 mod caching;
 mod endings;
 mod gaps;
+mod heartbeats;
 mod lifetime;
 mod message_form;
 mod pipelining;
