@@ -18,6 +18,7 @@ pub(crate) struct Query {
     timeout: Option<String>,
     linger: Option<String>,
     heartbeat: Option<String>,
+    records: Option<String>,
     cursor: Option<String>,
     pub(crate) prefix: Option<String>,
     pub(crate) after: Option<String>,
@@ -42,6 +43,7 @@ impl Query {
                 "timeout" => &mut query.timeout,
                 "linger" => &mut query.linger,
                 "heartbeat" => &mut query.heartbeat,
+                "records" => &mut query.records,
                 "cursor" => &mut query.cursor,
                 "prefix" => &mut query.prefix,
                 "after" => &mut query.after,
@@ -115,6 +117,15 @@ impl Query {
                 let detail = format!("'heartbeat' is a number of seconds from 1 to {HEARTBEAT_SECONDS_MAX}");
                 Err(Refusal::new(Code::InvalidQuery, detail))
             }
+        }
+    }
+
+    /// Not with `records=none`.
+    pub(crate) fn wants_records(&self) -> Result<bool, Refusal> {
+        match self.records.as_deref() {
+            None => Ok(true),
+            Some("none") => Ok(false),
+            Some(_) => Err(Refusal::new(Code::InvalidQuery, "'records' is 'none', or is left out")),
         }
     }
 

@@ -49,7 +49,11 @@ pub(crate) async fn get(
     let start = wanted.unwrap_or(Start::Oldest);
     if upgrade {
         let handshake = Handshake::read(request)?;
-        let reader = Reader::new(request, &query, cursor(&stream, start, context)?).beating(&query)?;
+        let mut cursor = cursor(&stream, start, context)?;
+        if !query.wants_records()? {
+            cursor.pass_records();
+        }
+        let reader = Reader::new(request, &query, cursor).beating(&query)?;
         return Ok(websocket::begin(handshake, reader));
     }
     if events {

@@ -22,3 +22,4 @@ mod slow_clients;
 mod transports_agree;
 mod vanishing_clients;
 mod websocket_appends;
+mod writers;
