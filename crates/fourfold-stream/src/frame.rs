@@ -6,8 +6,6 @@
 //! A       B               tail  a moved tail forgets them all
 //! ```
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use bytes::Bytes;
 use fourfold_protocol::Portion;
 
@@ -83,8 +81,21 @@ const INTERVALS_SINCE: u64 = 1_728_432_000;
 
 /// The number of the present interval.
 pub(crate) fn interval_now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let now = unix_seconds();
     now.saturating_sub(INTERVALS_SINCE) / INTERVAL_SECONDS
+}
+
+/// By the coarse clock, where there is one: every cursor asks at every wake-up, and for an answer in units of 20 s.
+#[cfg(target_os = "linux")]
+fn unix_seconds() -> u64 {
+    use rustix::time::{ClockId, clock_gettime};
+    u64::try_from(clock_gettime(ClockId::RealtimeCoarse).tv_sec).unwrap_or(0)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unix_seconds() -> u64 {
+    use std::time::{SystemTime, UNIX_EPOCH};
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
 /// A client's `cursor` may be ahead of the clock; ours then runs ahead of it by at most an hour. Spec: "Caching and Collapsing".

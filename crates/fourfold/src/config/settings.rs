@@ -70,7 +70,7 @@ pub(crate) const THREADS: Setting = Setting {
     key: "threads",
     value: "COUNT",
     default: None,
-    without: "one a core",
+    without: "one a core, but for one core",
     help: "How many threads serve connections",
 };
 pub(crate) const BODY_MAX: Setting = Setting {
