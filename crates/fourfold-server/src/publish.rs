@@ -258,8 +258,9 @@ pub(crate) fn append(
     context: &Context,
 ) -> impl Future<Output = Result<Appended, Refusal>> + Send + use<> {
     let pending = context.engine.append(stream, append);
+    let answered = stream.answer(context.shard, pending);
     let stream = Arc::clone(stream);
-    async move { pending.await.map_err(|e| refused(e, &stream)) }
+    async move { answered.await.map_err(|e| refused(e, &stream)) }
 }
 
 fn refused(error: AppendError, stream: &Stream) -> Refusal {

@@ -1,13 +1,22 @@
 //! Wakes the subscribers of a shard from within that shard.
 //!
-//! A shard is a runtime of its own on a thread of its own. Waking a task of another thread costs a lock and often a system call *each*;
-//! so whoever moves a tail sends the stream once to each shard that has cursors on it, and the shard wakes its own.
+//! A shard is a runtime of its own on a thread of its own. Waking a task of another thread costs a lock and a system call *each*;
+//! so whoever moves a tail puts the stream into the post of each shard that has cursors on it, whoever has an answer for a task puts its
+//! waker there, and the shard is rung once. A committer that moves many streams rings once for all of them ([`Relay::batch`]).
 //!
-//! The queue holds a stream at most once, so it is bounded by the number of streams that have cursors.
+//! The post holds a stream at most once, and at most one waker for each answer that is awaited, so it is bounded by the streams that have
+//! cursors and the requests under way.
 
-use std::sync::Arc;
-
-use tokio::sync::mpsc;
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
 
 use crate::{Stream, Watch};
 
@@ -24,34 +33,78 @@ impl Shard {
 }
 
 /// The way from an engine to the shards.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Relay {
-    shards: Arc<[mpsc::UnboundedSender<Arc<Stream>>]>,
+    shared: Arc<Shared>,
     watch: Arc<Watch>,
+}
+
+struct Shared {
+    shards: Box<[Mutex<Post>]>,
+    /// How many batches are under way: nobody is rung meanwhile.
+    batches: AtomicUsize,
+}
+
+/// What waits for a shard.
+#[derive(Default)]
+struct Post {
+    moved: Vec<Arc<Stream>>,
+    answered: Vec<Waker>,
+    /// The shard's task, while it sleeps.
+    task: Option<Waker>,
+    /// The shard has ended, and with it everybody who could be woken.
+    ended: bool,
 }
 
 /// The receiving end: run one on each shard.
 #[derive(Debug)]
 pub struct RelayTask {
     shard: Shard,
-    moved: mpsc::UnboundedReceiver<Arc<Stream>>,
+    relay: Relay,
 }
+
+/// Nobody is rung as long as this is held; then each shard is, once, that has post.
+#[must_use = "dropped at once, it holds nothing back"]
+#[derive(Debug)]
+pub struct Held(Relay);
 
 impl Relay {
     /// A relay to so many shards (at least one), and the task of each.
     #[must_use]
     pub fn new(shards: u16) -> (Self, Vec<RelayTask>) {
-        let (senders, tasks) = (0..shards.max(1))
-            .map(|index| {
-                let (sender, moved) = mpsc::unbounded_channel();
-                (sender, RelayTask { shard: Shard(index), moved })
-            })
-            .unzip::<_, _, Vec<_>, _>();
-        (Self { shards: senders.into(), watch: Arc::default() }, tasks)
+        let shards = shards.max(1);
+        let posts = (0..shards).map(|_| Mutex::default()).collect();
+        let shared = Arc::new(Shared { shards: posts, batches: AtomicUsize::new(0) });
+        let relay = Self { shared, watch: Arc::default() };
+        let tasks = (0..shards).map(|index| RelayTask { shard: Shard(index), relay: relay.clone() }).collect();
+        (relay, tasks)
+    }
+
+    /// Holds the bell until the guard is dropped, for a committer that has much to tell.
+    pub fn batch(&self) -> Held {
+        self.shared.batches.fetch_add(1, SeqCst);
+        Held(self.clone())
+    }
+
+    /// The same future, for a task of `shard` that waits for another thread: woken through the shard's post. Cancel-safe if the future is.
+    pub async fn answer<F: Future + Unpin>(&self, shard: Shard, mut future: F) -> F::Output {
+        let mut bell: Option<(Waker, Waker)> = None;
+        poll_fn(|cx| {
+            let through = match &mut bell {
+                Some((task, through)) if task.will_wake(cx.waker()) => through,
+                stale => {
+                    let task = cx.waker().clone();
+                    let through = Arc::new(Through { relay: self.clone(), shard, task: task.clone() }).into();
+                    &mut stale.insert((task, through)).1
+                }
+            };
+            Pin::new(&mut future).poll(&mut Context::from_waker(through))
+        })
+        .await
     }
 
     pub(crate) fn shards(&self) -> usize {
-        self.shards.len()
+        self.shared.shards.len()
     }
 
     pub(crate) fn watch(&self) -> &Arc<Watch> {
@@ -59,8 +112,45 @@ impl Relay {
     }
 
     pub(crate) fn send(&self, shard: usize, stream: Arc<Stream>) {
-        // A shard that has ended has no cursors left to wake.
-        let _ = self.shards[shard].send(stream);
+        self.put(shard, |post| post.moved.push(stream));
+    }
+
+    fn put(&self, shard: usize, put: impl FnOnce(&mut Post)) {
+        let mut post = self.post(shard);
+        if post.ended {
+            return;
+        }
+        put(&mut post);
+        if self.shared.batches.load(SeqCst) == 0 {
+            let task = post.task.take();
+            drop(post);
+            if let Some(task) = task {
+                task.wake();
+            }
+        }
+    }
+
+    fn post(&self, shard: usize) -> MutexGuard<'_, Post> {
+        self.shared.shards[shard].lock().expect("no code panics while it holds a shard's post")
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Self(relay) = self;
+        if relay.shared.batches.fetch_sub(1, SeqCst) > 1 {
+            return; // The last one rings for all.
+        }
+        for shard in 0..relay.shards() {
+            let mut post = relay.post(shard);
+            if !(post.moved.is_empty() && post.answered.is_empty()) {
+                let task = post.task.take();
+                drop(post);
+                if let Some(task) = task {
+                    task.wake();
+                }
+            }
+        }
     }
 }
 
@@ -71,10 +161,126 @@ impl RelayTask {
         self.shard
     }
 
-    /// Wakes the shard's cursors until the engine and every stream are gone.
-    pub async fn run(mut self) {
-        while let Some(stream) = self.moved.recv().await {
-            stream.wake_shard(self.shard);
+    /// Wakes the shard's tasks for as long as the shard runs.
+    pub async fn run(self) {
+        let (mut moved, mut answered) = (Vec::new(), Vec::new());
+        loop {
+            poll_fn(|cx| self.collect(cx, &mut moved, &mut answered)).await;
+            // What has moved first: who has appended shall not see the answer long before the others see the record.
+            for stream in moved.drain(..) {
+                stream.wake_shard(self.shard);
+            }
+            answered.drain(..).for_each(Waker::wake);
         }
+    }
+
+    fn collect(&self, cx: &Context<'_>, moved: &mut Vec<Arc<Stream>>, answered: &mut Vec<Waker>) -> Poll<()> {
+        let mut post = self.relay.post(self.shard.index());
+        if post.moved.is_empty() && post.answered.is_empty() {
+            post.task = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        // Swapped, so that both sides keep their room.
+        std::mem::swap(&mut post.moved, moved);
+        std::mem::swap(&mut post.answered, answered);
+        Poll::Ready(())
+    }
+}
+
+impl Drop for RelayTask {
+    fn drop(&mut self) {
+        // What is left could wake nobody, and streams in it would point back to here for ever.
+        let Post { moved, answered, .. } =
+            std::mem::replace(&mut *self.relay.post(self.shard.index()), Post { ended: true, ..Post::default() });
+        drop((moved, answered));
+    }
+}
+
+/// The waker of a task that is woken through its shard's post.
+struct Through {
+    relay: Relay,
+    shard: Shard,
+    task: Waker,
+}
+
+impl Wake for Through {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut late = Some(self.task.clone());
+        self.relay.put(self.shard.index(), |post| post.answered.extend(late.take()));
+        if let Some(task) = late {
+            task.wake(); // The shard has ended, or never ran: whoever waits is elsewhere.
+        }
+    }
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay").field("shards", &self.shards()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::pin, thread};
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Bell(AtomicUsize);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn once<F: Future>(future: Pin<&mut F>, bell: &Arc<Bell>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(&Waker::from(Arc::clone(bell))))
+    }
+
+    #[test]
+    fn a_batch_of_answers_rings_the_shard_once_and_wakes_everybody() {
+        let (relay, mut tasks) = Relay::new(1);
+        let (shard, caller) = (Arc::<Bell>::default(), Arc::<Bell>::default());
+        let task = tasks.pop().unwrap();
+        let number = task.shard();
+        let mut task = pin!(task.run());
+        assert!(once(task.as_mut(), &shard).is_pending());
+        let (tell, mut answers): (Vec<_>, Vec<_>) = (0..3)
+            .map(|_| {
+                let (tell, told) = oneshot::channel::<()>();
+                (tell, Box::pin(relay.answer(number, told)))
+            })
+            .unzip();
+        assert!(answers.iter_mut().all(|answer| once(answer.as_mut(), &caller).is_pending()));
+        let other = relay.clone();
+        thread::spawn(move || {
+            let _held = other.batch();
+            tell.into_iter().for_each(|tell| tell.send(()).unwrap());
+        })
+        .join()
+        .unwrap();
+        assert_eq!((shard.0.load(SeqCst), caller.0.load(SeqCst)), (1, 0), "told through the post");
+        assert!(once(task.as_mut(), &shard).is_pending());
+        assert_eq!(caller.0.load(SeqCst), 3);
+        assert!(answers.iter_mut().all(|answer| once(answer.as_mut(), &caller).is_ready()));
+    }
+
+    #[test]
+    fn an_answer_wakes_its_task_also_when_the_shard_has_ended() {
+        let (relay, mut tasks) = Relay::new(1);
+        let number = tasks.pop().unwrap().shard(); // And dropped.
+        let (tell, told) = oneshot::channel::<()>();
+        let mut answer = pin!(relay.answer(number, told));
+        let caller = Arc::<Bell>::default();
+        assert!(once(answer.as_mut(), &caller).is_pending());
+        tell.send(()).unwrap();
+        assert_eq!(caller.0.load(SeqCst), 1);
     }
 }

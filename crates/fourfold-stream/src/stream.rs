@@ -6,6 +6,7 @@
 use std::{
     collections::VecDeque,
     fmt,
+    future::Future,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
@@ -190,6 +191,16 @@ impl Stream {
     /// `streamCursor` for an answer to a client that has seen this one. Spec: "Caching and Collapsing".
     pub fn interval_after(&self, seen: Option<u64>) -> u64 {
         interval_after(seen)
+    }
+
+    /// The same future, for a task of `shard`: what completes it on another thread wakes the task through the relay.
+    pub fn answer<F: Future + Unpin + Send>(
+        &self,
+        shard: Shard,
+        future: F,
+    ) -> impl Future<Output = F::Output> + Send + use<F> {
+        let relay = self.relay.clone();
+        async move { relay.answer(shard, future).await }
     }
 
     /// For engines: makes durable records visible and wakes who waits. `records` are those that `tail` was moved past, in order;

@@ -10,7 +10,7 @@ use std::{
 
 use fourfold_protocol::{Epoch, StreamName};
 
-use crate::{Relay, Stream, Tail, Watch, engine::StreamConfig};
+use crate::{Relay, Stream, Tail, Watch, engine::StreamConfig, relay::Held};
 
 /// Streams that nobody holds stay hot up to this number, so that pollers and writers find them; about 1 KiB each.
 pub const IDLE_STREAMS_MAX: usize = 4096;
@@ -82,6 +82,11 @@ impl Streams {
         if let Some(stream) = ended {
             stream.end();
         }
+    }
+
+    /// For engines: nobody is woken until the guard is dropped, and then each shard once.
+    pub fn batch(&self) -> Held {
+        self.shared.relay.batch()
     }
 
     /// Who wants to know of every stream that moves.

@@ -128,7 +128,9 @@ impl Committer {
         }
         let ended = group.ended();
         let Judged { writes, changes } = group.judged();
-        match self.write(&store, writes) {
+        let written = self.write(&store, writes);
+        let _rung_at_the_end = self.around.streams.batch();
+        match written {
             Ok(()) => {
                 changes.done(&mut self.ledger);
                 if ended {

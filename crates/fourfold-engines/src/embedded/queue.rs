@@ -32,11 +32,13 @@ struct Waiting<T> {
     ops: VecDeque<(usize, T)>,
     bytes: usize,
     closed: bool,
+    /// The committer sleeps: ringing one that works is a system call for nothing.
+    asleep: bool,
 }
 
 impl<T> Queue<T> {
     pub(crate) fn new() -> Self {
-        let waiting = Waiting { ops: VecDeque::new(), bytes: 0, closed: false };
+        let waiting = Waiting { ops: VecDeque::new(), bytes: 0, closed: false, asleep: false };
         Self { waiting: Mutex::new(waiting), changed: Condvar::new() }
     }
 
@@ -51,8 +53,11 @@ impl<T> Queue<T> {
         }
         waiting.bytes = waiting.bytes.saturating_add(bytes);
         waiting.ops.push_back((bytes, op));
+        let asleep = std::mem::take(&mut waiting.asleep);
         drop(waiting);
-        self.changed.notify_one();
+        if asleep {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
@@ -67,8 +72,10 @@ impl<T> Queue<T> {
             if left.is_zero() {
                 return Some(Vec::new());
             }
+            waiting.asleep = true;
             let woken = self.changed.wait_timeout(waiting, left);
             waiting = woken.expect("no code panics while it holds the queue").0;
+            waiting.asleep = false;
         }
         let mut group = Vec::new();
         let mut bytes = 0_usize;
