@@ -52,12 +52,24 @@ impl From<Refusal> for Reply {
 
 /// Spawns a task that serves HTTP on a socket; `unread` is what was read from it before.
 pub(crate) fn spawn(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
-    drop(tokio::spawn(serve(socket, unread, None, context, seat)));
+    drop(tokio::spawn(Connection::new(socket, &unread, None, context, seat).serve()));
 }
 
 /// The same, with a long poll that is asked for already.
 pub(crate) fn spawn_waiting(wait: LongPoll, socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
-    drop(tokio::spawn(serve(socket, unread, Some(wait), context, seat)));
+    drop(tokio::spawn(Connection::new(socket, &unread, Some(wait), context, seat).serve()));
+}
+
+/// All that an idle connection costs, beside the socket's own.
+struct Connection {
+    socket: TcpStream,
+    /// What was read behind the last request.
+    unread: Box<[u8]>,
+    /// There while a long poll waits.
+    wait: Option<LongPoll>,
+    alarm: Alarm,
+    context: Arc<Context>,
+    seat: Seat,
 }
 
 thread_local! {
@@ -77,98 +89,102 @@ enum Asked {
     Over,
 }
 
-#[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, and an idle task should be small")]
-fn serve(
-    mut socket: TcpStream,
-    mut unread: Bytes,
-    mut wait: Option<LongPoll>,
-    context: Arc<Context>,
-    seat: Seat,
-) -> impl Future<Output = ()> + Send {
-    async move {
-        let mut alarm = Alarm::new(context.settings.head_wait_max);
-        loop {
-            let (answer, goes_on) = if let Some(mut wait) = wait.take() {
-                let Some(answer) = wait.answer(&socket, &context, &mut alarm).await else { return };
-                (answer, wait.keeps_alive())
-            } else {
-                alarm.set(Instant::now() + context.settings.head_wait_max);
-                match next_request(&mut socket, &mut unread, &context, &mut alarm).await {
-                    Asked::Over => break,
-                    Asked::Other => {
-                        hyper_connection::spawn(socket, unread, context, seat);
-                        return;
-                    }
-                    Asked::Plain(answering) => match answering.await {
-                        (Reply::Whole(answer), goes_on) => {
-                            let goes_on = goes_on && !context.drain.begun();
-                            (answer::whole(answer, !goes_on), goes_on)
-                        }
-                        (Reply::Live(live), _) => match *live {
-                            Live::LongPoll(asked) => {
-                                wait = Some(asked);
-                                continue;
-                            }
-                            live => {
-                                live.spawn(socket, unread, context, seat);
-                                return;
-                            }
-                        },
-                    },
-                }
-            };
-            if line::write_all(&socket, answer).await.is_err() {
-                return;
-            }
-            if !goes_on || context.drain.begun() {
-                break;
-            }
-        }
-        Box::pin(line::close(socket)).await;
+impl Connection {
+    fn new(socket: TcpStream, unread: &[u8], wait: Option<LongPoll>, context: Arc<Context>, seat: Seat) -> Self {
+        Self { socket, unread: unread.into(), wait, alarm: Alarm::new(context.settings.head_wait_max), context, seat }
     }
-}
 
-/// The next request: from what was read already, or else from the socket, for as long as the alarm allows.
-async fn next_request(socket: &mut TcpStream, unread: &mut Bytes, context: &Arc<Context>, alarm: &mut Alarm) -> Asked {
-    let bytes_max = context.settings.body_bytes_max;
-    if !unread.is_empty() {
-        return match request::read(unread, bytes_max) {
-            Some((plain, end)) => {
-                // Copied, because the rest would keep the whole; nothing is left of most.
-                *unread = Bytes::copy_from_slice(&unread[end..]);
-                Asked::Plain(Box::pin(plain.answer(Arc::clone(context))))
-            }
-            None => Asked::Other,
-        };
-    }
-    let mut beginning = pin!(context.drain.beginning.notified());
-    beginning.as_mut().enable();
-    if context.drain.begun() {
-        return Asked::Over;
-    }
-    poll_fn(|cx| {
-        let read = BUFFER.with_borrow_mut(|buffer| {
-            let mut buffer = ReadBuf::new(buffer);
-            match Pin::new(&mut *socket).poll_read(cx, &mut buffer) {
-                Poll::Pending => None,
-                Poll::Ready(Err(_)) => Some(Asked::Over),
-                Poll::Ready(Ok(())) if buffer.filled().is_empty() => Some(Asked::Over),
-                Poll::Ready(Ok(())) => {
-                    let bytes = buffer.filled();
-                    let plain = request::read(bytes, bytes_max);
-                    *unread = Bytes::copy_from_slice(&bytes[plain.as_ref().map_or(0, |(_, end)| *end)..]);
-                    Some(match plain {
-                        Some((plain, _)) => Asked::Plain(Box::pin(plain.answer(Arc::clone(context)))),
-                        None => Asked::Other,
-                    })
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its arguments twice, and an idle task should be small"
+    )]
+    fn serve(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            loop {
+                let (answer, goes_on) = if let Some(wait) = &mut self.wait {
+                    let Some(answer) = wait.answer(&self.socket, &self.context, &mut self.alarm).await else { return };
+                    let goes_on = wait.keeps_alive();
+                    self.wait = None;
+                    (answer, goes_on)
+                } else {
+                    match self.next_request().await {
+                        Asked::Over => break,
+                        Asked::Other => {
+                            hyper_connection::spawn(self.socket, self.unread.into(), self.context, self.seat);
+                            return;
+                        }
+                        Asked::Plain(answering) => match answering.await {
+                            (Reply::Whole(answer), goes_on) => {
+                                let goes_on = goes_on && !self.context.drain.begun();
+                                (answer::whole(answer, !goes_on), goes_on)
+                            }
+                            (Reply::Live(live), _) => match *live {
+                                Live::LongPoll(asked) => {
+                                    self.wait = Some(asked);
+                                    continue;
+                                }
+                                live => {
+                                    live.spawn(self.socket, self.unread.into(), self.context, self.seat);
+                                    return;
+                                }
+                            },
+                        },
+                    }
+                };
+                if line::write_all(&self.socket, answer).await.is_err() {
+                    return;
+                }
+                if !goes_on || self.context.drain.begun() {
+                    break;
                 }
             }
-        });
-        match read {
-            Some(asked) => Poll::Ready(asked),
-            None if beginning.as_mut().poll(cx).is_ready() => Poll::Ready(Asked::Over),
-            None => alarm.poll(cx).map(|()| Asked::Over),
+            Box::pin(line::close(self.socket)).await;
         }
-    })
-    .await
+    }
+
+    /// The next request: from what was read already, or else from the socket, for as long as a head may take.
+    async fn next_request(&mut self) -> Asked {
+        let Self { socket, unread, alarm, context, .. } = self;
+        let bytes_max = context.settings.body_bytes_max;
+        if !unread.is_empty() {
+            return match request::read(unread, bytes_max) {
+                Some((plain, end)) => {
+                    *unread = unread[end..].into(); // Nothing is left of most.
+                    Asked::Plain(Box::pin(plain.answer(Arc::clone(context))))
+                }
+                None => Asked::Other,
+            };
+        }
+        alarm.set(Instant::now() + context.settings.head_wait_max);
+        let mut beginning = pin!(context.drain.beginning.notified());
+        beginning.as_mut().enable();
+        if context.drain.begun() {
+            return Asked::Over;
+        }
+        poll_fn(|cx| {
+            let read = BUFFER.with_borrow_mut(|buffer| {
+                let mut buffer = ReadBuf::new(buffer);
+                match Pin::new(&mut *socket).poll_read(cx, &mut buffer) {
+                    Poll::Pending => None,
+                    Poll::Ready(Err(_)) => Some(Asked::Over),
+                    Poll::Ready(Ok(())) if buffer.filled().is_empty() => Some(Asked::Over),
+                    Poll::Ready(Ok(())) => {
+                        let bytes = buffer.filled();
+                        let plain = request::read(bytes, bytes_max);
+                        *unread = bytes[plain.as_ref().map_or(0, |(_, end)| *end)..].into();
+                        Some(match plain {
+                            Some((plain, _)) => Asked::Plain(Box::pin(plain.answer(Arc::clone(context)))),
+                            None => Asked::Other,
+                        })
+                    }
+                }
+            });
+            match read {
+                Some(asked) => Poll::Ready(asked),
+                None if beginning.as_mut().poll(cx).is_ready() => Poll::Ready(Asked::Over),
+                None => alarm.poll(cx).map(|()| Asked::Over),
+            }
+        })
+        .await
+    }
 }
