@@ -146,12 +146,8 @@ impl Run {
     /// Everything between the first connection and the last record.
     fn measured(&self, reading: &Reading) -> Result<(Memory, Moment, Moment, Option<Written>), RunError> {
         let mut memory = self.connect(reading)?;
-        let (before, written) = if self.plan.floor.is_some() {
-            reading.progress.measured_from_us.store(0, Relaxed);
-            (self.moment(&reading.progress), None)
-        } else {
-            self.append(reading)?
-        };
+        let (before, written) =
+            if self.plan.floor.is_some() { (self.moment(&reading.progress), None) } else { self.append(reading)? };
         let expected = match &written {
             Some(written) => (0..self.plan.subscribers).map(|n| written.acknowledged[n % self.plan.streams]).sum(),
             None => self.plan.appends_a_stream().unwrap_or(0) * (self.plan.batch * self.plan.subscribers) as u64,
@@ -196,7 +192,8 @@ impl Run {
         let shape = if is_floor { Shape::bare() } else { Shape::new(record_bytes, profile == Profile::Socketio) };
         let manner = Manner { wire: self.wire(), profile, transport, is_floor, shape };
         let progress = Arc::new(Progress::default());
-        progress.measured_from_us.store(u64::MAX, Relaxed);
+        // The floor begins by itself, so there is no moment to set.
+        progress.measured_from_us.store(if is_floor { 0 } else { u64::MAX }, Relaxed);
         let tally = Tally::new(self.plan.subscribers, self.plan.writers);
         let connector = Connector::new(self.target.address, 0);
         let readers = Readers::new(manner, connector, self.plan.interval, tally, Arc::clone(&progress))?;
