@@ -30,8 +30,8 @@ pub(crate) struct BenchArgs {
     /// Records a second appended to each stream; 0 is as fast as they are acknowledged
     #[arg(long, default_value = "50", value_name = "RECORDS")]
     pub(crate) rate: f64,
-    /// How many connections append to each stream
-    #[arg(long, default_value = "1", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// How many connections append to each stream; 0 appends nothing, to measure readers that wait
+    #[arg(long, default_value = "1", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(..=10_000))]
     pub(crate) writers: u32,
     /// How many appends of each writer may be unacknowledged (sent one behind the other on its connection)
     #[arg(long, default_value = "1", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000))]

@@ -129,6 +129,30 @@ impl Cpu {
     }
 }
 
+/// What all cores have done since the start, in ticks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Machine {
+    all: u64,
+    idle: u64,
+}
+
+impl Machine {
+    /// Until now; zeros if the system does not tell.
+    pub(crate) fn now() -> Self {
+        let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let first = text.lines().next().unwrap_or_default();
+        let ticks: Vec<u64> = first.split_whitespace().skip(1).take(8).filter_map(|text| text.parse().ok()).collect();
+        // Fields 3 and 4 are idle, and idle while a disk works.
+        Self { all: ticks.iter().sum(), idle: ticks.iter().skip(3).take(2).sum() }
+    }
+
+    /// Which share of the time since `before` something ran.
+    pub(crate) fn busy_since(&self, before: &Self) -> Option<f64> {
+        let (all, idle) = (self.all.saturating_sub(before.all), self.idle.saturating_sub(before.idle));
+        (all > 0).then(|| 1.0 - idle as f64 / all as f64)
+    }
+}
+
 /// The fields of `stat` behind the name, which may hold anything: 0 is the state, 1 the parent, 11 and 12 are times.
 fn stat(pid: u32) -> io::Result<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;

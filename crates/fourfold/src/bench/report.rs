@@ -22,6 +22,7 @@
 //!              "pssBytesAtEnd": 1, "pssBytesPerIdle": 1.0|null, "pssBytesPerSubscriber": 1.0|null},
 //!   "idle": null | {"readers": 10000, "answered": 10000},   how many got the one record appended to them at the end
 //!   "generator": {"cpuMicros": 1, "cpuMicrosPerDelivery": 2.0, "readingCpuMicros": 1},
+//!   "machine": {"cores": 2, "busy": 0.61|null},   the share of all cores' time in which something ran, whoever it was
 //!   "firstError": null | "…"
 //! }
 //! LATENCY = null | {"count": 1, "min": 1, "mean": 1.0, "p50": 1, "p90": 1, "p99": 1, "p999": 1, "max": 1,
@@ -50,6 +51,7 @@ pub(crate) struct Report {
     pub(crate) server: Option<Server>,
     pub(crate) idle: Option<Idle>,
     pub(crate) generator: Generator,
+    pub(crate) machine: MachineUse,
     pub(crate) first_error: Option<String>,
 }
 
@@ -157,6 +159,14 @@ pub(crate) struct Generator {
     pub(crate) cpu_micros: u64,
     pub(crate) cpu_micros_per_delivery: Option<f64>,
     pub(crate) reading_cpu_micros: u64,
+}
+
+/// How busy the machine was with everything: on one that was always busy, latencies are those of its queue.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MachineUse {
+    pub(crate) cores: usize,
+    pub(crate) busy: Option<f64>,
 }
 
 /// A distribution of latencies.

@@ -17,12 +17,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     args::{Profile, Transport},
     plan::{Plan, typed},
-    probe::{Cpu, Tree, now_us, own_cpu_us},
+    probe::{Cpu, Machine, Tree, now_us, own_cpu_us},
     profile::Wire,
     reader::{Manner, Role},
     readers::{Order, Readers},
     record::{self, Mark, Shape},
-    report::{Appended, Asked, Connections, Delivered, Generator, Idle, Latency, OnTheWire, Report, Server, per},
+    report::{
+        Appended, Asked, Connections, Delivered, Generator, Idle, Latency, MachineUse, OnTheWire, Report, Server, per,
+    },
     socket::Connector,
     tally::{Counts, Progress, Tally},
     target::Target,
@@ -113,6 +115,7 @@ struct Moment {
     counts: Counts,
     server: Option<Cpu>,
     own_us: u64,
+    machine: Machine,
 }
 
 impl Run {
@@ -137,7 +140,7 @@ impl Run {
         let tally = reading.thread.join().map_err(|_| io::Error::other("the reading thread has panicked"))??;
         self.bar.finish_and_clear();
         let (memory, before, after, written) = outcome?;
-        if self.plan.floor.is_none() {
+        if self.target.keeps() {
             self.delete(streams);
         }
         Ok(self.report(&tally, progress.counts(), memory, &before, &after, written.as_ref()))
@@ -330,6 +333,7 @@ impl Run {
             counts: progress.counts(),
             server: self.target.tree.and_then(|tree| tree.cpu().ok()),
             own_us: own_cpu_us(),
+            machine: Machine::now(),
         }
     }
 
@@ -428,6 +432,10 @@ impl Run {
                 cpu_micros: generator_us,
                 cpu_micros_per_delivery: per(generator_us, deliveries),
                 reading_cpu_micros: after.counts.cpu_us - before.counts.cpu_us,
+            },
+            machine: MachineUse {
+                cores: thread::available_parallelism().map_or(1, usize::from),
+                busy: after.machine.busy_since(&before.machine),
             },
             first_error: tally.first_error.clone().or_else(|| written.and_then(|written| written.first_error.clone())),
         }

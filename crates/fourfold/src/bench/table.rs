@@ -10,7 +10,7 @@ pub(crate) struct Table<'a>(pub(crate) &'a Report);
 
 impl Display for Table<'_> {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        let Report { plan, appended, delivered, wire, connections, server, idle, generator, .. } = self.0;
+        let Report { plan, appended, delivered, wire, connections, server, idle, generator, machine, .. } = self.0;
         let rate = plan.rate.map_or("as fast as acknowledged".to_owned(), |rate| format!("{rate}/s each"));
         let readers = plural(plan.subscribers as u64, "subscriber");
         let streams = plural(plan.streams as u64, "stream");
@@ -76,7 +76,9 @@ impl Display for Table<'_> {
             line(out, "idle readers", &format!("{} of {} got the record at the end", idle.answered, idle.readers))?;
         }
         let cost = figure(generator.cpu_micros_per_delivery, 2, " µs");
-        line(out, "measuring cost", &format!("{cost} a delivery; {:.2} s in all", generator.cpu_micros as f64 / 1e6))
+        line(out, "measuring cost", &format!("{cost} a delivery; {:.2} s in all", generator.cpu_micros as f64 / 1e6))?;
+        let busy = machine.busy.map_or("-".into(), |busy| format!("{:.0} %", busy * 100.0));
+        line(out, "the machine", &format!("{}, {busy} busy", plural(machine.cores as u64, "core")))
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Target {
     pub(crate) prefix: String,
     /// Its processes, if they are known.
     pub(crate) tree: Option<Tree>,
-    _child: Option<Started>,
+    child: Option<Started>,
 }
 
 /// Why there is nothing to measure.
@@ -73,16 +73,11 @@ impl Target {
     /// Finds or starts it.
     pub(crate) fn find(args: &BenchArgs, plan: &Plan) -> Result<Self, TargetError> {
         if let Some(program) = &plan.floor {
+            let Plan { subscribers, measured, record_bytes, batch, .. } = plan;
             let wakes = plan.append_every.map_or(1.0, |every| 1.0 / every.as_secs_f64());
-            let numbers = [
-                plan.subscribers as u64,
-                wakes.round().max(1.0) as u64,
-                plan.measured.as_secs(),
-                plan.record_bytes as u64,
-                plan.batch as u64,
-            ];
-            let arguments = numbers.map(|number| OsString::from(number.to_string())).to_vec();
-            return Self::start(program.clone(), arguments, None);
+            let typed = format!("{subscribers} {wakes:.3} {} {record_bytes} {batch}", measured.as_secs());
+            let arguments = typed.split(' ').map(OsString::from).collect();
+            return Self::start(program.clone(), arguments, None, false);
         }
         let Some(url) = &args.url else { return Self::serve(args) };
         let (host, prefix, address) = resolve(url)?;
@@ -93,7 +88,7 @@ impl Target {
             Some(pid) => Some(Tree::of(pid).map_err(|why| TargetError::Pid { pid, why })?),
             None => None,
         };
-        Ok(Self { address, host, prefix, tree, _child: None })
+        Ok(Self { address, host, prefix, tree, child: None })
     }
 
     /// Says something that is no part of the load, and returns the status of the answer.
@@ -113,6 +108,11 @@ impl Target {
                 Err(why) => return Err(io::Error::new(io::ErrorKind::InvalidData, why)),
             }
         }
+    }
+
+    /// Whether what is written to it outlives it.
+    pub(crate) fn keeps(&self) -> bool {
+        self.child.as_ref().is_none_or(|started| started.is_kept)
     }
 
     fn serve(args: &BenchArgs) -> Result<Self, TargetError> {
@@ -135,10 +135,16 @@ impl Target {
                 setting.split_once('=').ok_or_else(|| TargetError::Start { what: what.clone(), why: why() })?;
             arguments.extend([format!("--{name}").into(), value.into()]);
         }
-        Self::start(std::env::current_exe().map_err(failed)?, arguments, own_dir)
+        let is_kept = is_on_disk && args.data_dir.is_some();
+        Self::start(std::env::current_exe().map_err(failed)?, arguments, own_dir, is_kept)
     }
 
-    fn start(program: PathBuf, arguments: Vec<OsString>, own_dir: Option<PathBuf>) -> Result<Self, TargetError> {
+    fn start(
+        program: PathBuf,
+        arguments: Vec<OsString>,
+        own_dir: Option<PathBuf>,
+        is_kept: bool,
+    ) -> Result<Self, TargetError> {
         let what = program.display().to_string();
         let failed = |why: String| TargetError::Start { what: what.clone(), why };
         let mut command = Command::new(&program);
@@ -146,7 +152,7 @@ impl Target {
         let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
         let stdout = child.stdout.take().ok_or_else(|| failed("standard output was piped".into()))?;
         let tree = Tree::of(child.id()).ok();
-        let child = Started { child, own_dir };
+        let child = Started { child, own_dir, is_kept };
         let (line, first) = mpsc::channel();
         thread::spawn(move || {
             let mut lines = BufReader::new(stdout).lines();
@@ -159,7 +165,7 @@ impl Target {
         let url =
             line.trim().strip_prefix("listening on ").ok_or_else(|| failed("it ended before it listened".into()))?;
         let (host, prefix, address) = resolve(url)?;
-        Ok(Self { address, host, prefix, tree, _child: Some(child) })
+        Ok(Self { address, host, prefix, tree, child: Some(child) })
     }
 }
 
@@ -182,7 +188,9 @@ fn resolve(url: &str) -> Result<(String, String, SocketAddr), TargetError> {
 #[derive(Debug)]
 struct Started {
     child: Child,
+    /// Removed with it.
     own_dir: Option<PathBuf>,
+    is_kept: bool,
 }
 
 impl Drop for Started {

@@ -41,7 +41,7 @@ pub(crate) struct Written {
     pub(crate) unsent: u64,
     /// From the time that an append was due to its answer, in µs.
     pub(crate) latency: Histogram<u64>,
-    /// When the last answer came.
+    /// When the last answer came, but not before the last append was due.
     pub(crate) end_us: u64,
     /// What went wrong first.
     pub(crate) first_error: Option<String>,
@@ -148,7 +148,12 @@ impl Writers {
     pub(crate) fn run(mut self, shown: &Arc<Acknowledged>) -> io::Result<Written> {
         let mut events = Vec::with_capacity(EVENTS_MAX);
         let mut buffer = vec![0; BUFFER_BYTES];
-        while !self.is_done() && now_us() < self.times.end_us + GRACE_US && !shown.stop.load(Relaxed) {
+        while !shown.stop.load(Relaxed) {
+            let now = now_us();
+            // Readers are measured to the end, also if the last append is due long before it.
+            if now >= self.times.end_us && self.is_done() || now >= self.times.end_us + GRACE_US {
+                break;
+            }
             self.send_due();
             self.set_timer()?;
             events.clear();
@@ -164,6 +169,7 @@ impl Writers {
             }
             shown.records.store(self.written.acknowledged.iter().sum(), Relaxed);
         }
+        self.written.end_us = self.written.end_us.max(self.times.end_us);
         for (writer, schedule) in self.writers.iter().zip(&self.schedules) {
             self.written.unanswered += writer.unanswered();
             self.written.unsent += schedule.map_or(0, |schedule| schedule.left() * self.batch as u64);

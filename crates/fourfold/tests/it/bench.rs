@@ -153,7 +153,7 @@ fn the_floor_is_measured_like_a_server() {
     let (finished, report) =
         bench(&format!("--floor --floor-command {} --subscribers 3 --rate 40 --batch 2 --size 64", command.display()));
     finished.succeeded();
-    assert_eq!(fs::read_to_string(arguments).unwrap(), "3 20 1 64 2\n");
+    assert_eq!(fs::read_to_string(arguments).unwrap(), "3 20.000 1 64 2\n");
     assert_eq!(figures(&report, ["/delivered/records", "/delivered/latency/count"]), [120, 120]);
     assert_eq!((&report["appended"], report["plan"]["target"].as_str()), (&Value::Null, Some("floor")));
 }
