@@ -4,12 +4,13 @@
 //! - [`readers`] (each a [`reader`]) and [`writers`] (each a [`writer`], at the times of its [`schedule`]): one thread each
 //! - [`record`]: what is appended, found again in what [`framing`] and [`head`] leave of the bytes; [`profile`]: what is said
 //! - [`account`], [`tally`]: lost, doubled, out of order, and how late; [`probe`]: what it cost
-//! - [`report`], [`table`]: the outcome
+//! - [`run`]: all that, in order; [`outcome`], [`report`], [`table`]: what was found
 
 mod account;
 mod args;
 mod framing;
 mod head;
+mod outcome;
 mod plan;
 mod probe;
 mod profile;

@@ -176,10 +176,10 @@ impl Reader {
                     if manner.transport == Transport::Portions {
                         self.go_on();
                     }
-                    return match wish {
-                        Wish::Read => Err("the server ended the answer".into()),
-                        wish => Ok((at, wish)),
-                    };
+                    if matches!(manner.transport, Transport::Websocket | Transport::Sse) {
+                        return Err("the server ended the answer".into());
+                    }
+                    return Ok((at, wish));
                 }
                 Step::Close => return Err("the server closed the WebSocket".into()),
                 Step::Broken(why) => return Err(why.into()),
@@ -225,7 +225,6 @@ impl Reader {
     fn understand(&mut self, head: &Head<'_>, manner: &Manner, tally: &mut Tally) -> Result<(), String> {
         use Transport::{LongPoll, Portions, ShortPoll, Sse, Websocket};
         let polls = !matches!(manner.transport, Websocket | Sse);
-        let is_news = head.status == 200;
         let wish = match (manner.transport, head.status) {
             (Websocket, 101) | (Sse, 200) => Wish::Read,
             (LongPoll, 200 | 204 | 304 | 408) | (Portions, 200 | 204) => Wish::Ask,
@@ -255,9 +254,8 @@ impl Reader {
             (Websocket, 101) => Framing::FRAMES,
             _ => Framing::of(head.body),
         };
-        if head.closes && polls && !is_news {
-            tally.blame(|| format!("the server closes after status {}", head.status));
-        }
+        // Who is told that the connection ends waits for that, connects again and asks then.
+        let wish = if head.closes && polls { Wish::Read } else { wish };
         self.stage = Stage::Body { framing, wish };
         if manner.profile != Profile::Socketio {
             self.ready(tally);

@@ -16,15 +16,14 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     args::{Profile, Transport},
-    plan::{Plan, typed},
-    probe::{Cpu, Machine, Tree, now_us, own_cpu_us},
+    outcome::{Memory, Moment, Outcome},
+    plan::Plan,
+    probe::{Machine, now_us, own_cpu_us},
     profile::Wire,
     reader::{Manner, Role},
     readers::{Order, Readers},
     record::{self, Mark, Shape},
-    report::{
-        Appended, Asked, Connections, Delivered, Generator, Idle, Latency, MachineUse, OnTheWire, Report, Server, per,
-    },
+    report::Report,
     socket::Connector,
     tally::{Counts, Progress, Tally},
     target::Target,
@@ -99,25 +98,6 @@ struct Reading {
     thread: JoinHandle<io::Result<Tally>>,
 }
 
-/// The server's memory at the stages of a run.
-#[derive(Clone, Copy, Debug, Default)]
-struct Memory {
-    start: u64,
-    with_idle: u64,
-    with_subscribers: u64,
-    end: u64,
-}
-
-/// Everything that only grows, at one moment.
-#[derive(Debug)]
-struct Moment {
-    us: u64,
-    counts: Counts,
-    server: Option<Cpu>,
-    own_us: u64,
-    machine: Machine,
-}
-
 impl Run {
     /// Nothing is connected yet.
     pub(crate) fn new(plan: Plan, target: Target) -> Result<Self, RunError> {
@@ -135,19 +115,18 @@ impl Run {
         }
         let reading = self.start_reading()?;
         let outcome = self.measured(&reading);
-        let progress = Arc::clone(&reading.progress);
         drop(reading.orders);
         let tally = reading.thread.join().map_err(|_| io::Error::other("the reading thread has panicked"))??;
         self.bar.finish_and_clear();
-        let (memory, before, after, written) = outcome?;
+        let outcome = outcome?;
         if self.target.keeps() {
             self.delete(streams);
         }
-        Ok(self.report(&tally, progress.counts(), memory, &before, &after, written.as_ref()))
+        Ok(outcome.report(&self.plan, self.target.tree, &tally))
     }
 
     /// Everything between the first connection and the last record.
-    fn measured(&self, reading: &Reading) -> Result<(Memory, Moment, Moment, Option<Written>), RunError> {
+    fn measured(&self, reading: &Reading) -> Result<Outcome, RunError> {
         let mut memory = self.connect(reading)?;
         let (before, written) =
             if self.plan.floor.is_some() { (self.moment(&reading.progress), None) } else { self.append(reading)? };
@@ -161,7 +140,7 @@ impl Run {
         if self.plan.idle > 0 {
             self.answer_idle(reading)?;
         }
-        Ok((memory, before, after, written))
+        Ok(Outcome { memory, before, after, written })
     }
 
     fn wire(&self) -> Wire {
@@ -359,138 +338,6 @@ impl Run {
     fn pause(&self, duration: Duration) -> Result<(), RunError> {
         thread::sleep(duration);
         if self.interrupted.load(Relaxed) { Err(RunError::Interrupted) } else { Ok(()) }
-    }
-
-    fn report(
-        &self,
-        tally: &Tally,
-        last: Counts,
-        memory: Memory,
-        before: &Moment,
-        after: &Moment,
-        written: Option<&Written>,
-    ) -> Report {
-        let plan = &self.plan;
-        let counts = tally.counts;
-        let measured_seconds = |end_us: u64| end_us.saturating_sub(before.us).max(1) as f64 / 1e6;
-        let expected = |subscriber: usize| match written {
-            Some(written) => written.acknowledged[subscriber % plan.streams],
-            None => plan.appends_a_stream().unwrap_or(0) * plan.batch as u64,
-        };
-        let lost = tally.new_of_each().iter().enumerate().map(|(n, had)| expected(n).saturating_sub(*had)).sum();
-        let requests = after.counts.requests - before.counts.requests;
-        let received = after.counts.received - before.counts.received;
-        let sent = after.counts.sent - before.counts.sent;
-        // What happened in the time that CPU was counted in, which is a little more or less than what was due in it.
-        let deliveries = after.counts.delivered - before.counts.delivered;
-        let appends = written.map_or(0, |written| written.measured);
-        let polls = !matches!(plan.transport, Transport::Websocket | Transport::Sse | Transport::Portions);
-        let server = self.target.tree.map(|tree| {
-            self.server(tree, memory, before, after, [deliveries, appends, if polls { requests } else { 0 }])
-        });
-        let generator_us = after.own_us - before.own_us;
-        Report {
-            fourfold_bench: 1,
-            plan: self.asked(),
-            appended: written.map(|written| Appended {
-                acknowledged: written.acknowledged.iter().sum(),
-                measured: written.measured,
-                refused: written.refused,
-                unanswered: written.unanswered,
-                unsent: written.unsent,
-                per_second: written.measured as f64 / measured_seconds(written.end_us),
-                latency: Latency::of(&written.latency),
-            }),
-            delivered: Delivered {
-                records: counts.delivered,
-                measured: counts.measured,
-                lost,
-                duplicates: counts.again,
-                out_of_order: counts.late,
-                cut: counts.cut,
-                per_second: deliveries as f64 / measured_seconds(after.us),
-                latency: Latency::of(&tally.latency),
-            },
-            wire: OnTheWire {
-                requests,
-                requests_per_delivery: per(requests, deliveries),
-                bytes_received: received,
-                bytes_received_per_delivery: per(received, deliveries),
-                bytes_sent_per_delivery: per(sent, deliveries),
-                reads: after.counts.reads - before.counts.reads,
-            },
-            connections: Connections {
-                opened: counts.opened,
-                failed: counts.failed,
-                ended: counts.ended,
-                reconnected: counts.reconnected,
-                refused: counts.refused,
-            },
-            server,
-            idle: (plan.idle > 0).then_some(Idle { readers: plan.idle, answered: last.idle.max(counts.idle) }),
-            generator: Generator {
-                cpu_micros: generator_us,
-                cpu_micros_per_delivery: per(generator_us, deliveries),
-                reading_cpu_micros: after.counts.cpu_us - before.counts.cpu_us,
-            },
-            machine: MachineUse {
-                cores: thread::available_parallelism().map_or(1, usize::from),
-                busy: after.machine.busy_since(&before.machine),
-            },
-            first_error: tally.first_error.clone().or_else(|| written.and_then(|written| written.first_error.clone())),
-        }
-    }
-
-    fn server(
-        &self,
-        tree: Tree,
-        memory: Memory,
-        before: &Moment,
-        after: &Moment,
-        [deliveries, appends, requests]: [u64; 3],
-    ) -> Server {
-        let cpu = match (&before.server, &after.server) {
-            (Some(before), Some(after)) => after.since_us(before),
-            _ => 0,
-        };
-        let Plan { idle, subscribers, stalled, .. } = self.plan;
-        Server {
-            pid: tree.root(),
-            processes: tree.processes().map_or(0, |processes| processes.len()),
-            cpu_micros: cpu,
-            cpu_micros_per_delivery: per(cpu, deliveries),
-            cpu_micros_per_append: per(cpu, appends),
-            cpu_micros_per_request: per(cpu, requests),
-            pss_bytes_at_start: memory.start,
-            pss_bytes_with_idle: memory.with_idle,
-            pss_bytes_with_subscribers: memory.with_subscribers,
-            pss_bytes_at_end: memory.end,
-            pss_bytes_per_idle: per(memory.with_idle.saturating_sub(memory.start), idle as u64),
-            pss_bytes_per_subscriber: per(
-                memory.with_subscribers.saturating_sub(memory.with_idle),
-                (subscribers + stalled) as u64,
-            ),
-        }
-    }
-
-    fn asked(&self) -> Asked {
-        let plan = &self.plan;
-        Asked {
-            target: if plan.floor.is_some() { "floor".into() } else { typed(plan.profile) },
-            transport: typed(plan.transport),
-            subscribers: plan.subscribers,
-            streams: plan.streams,
-            rate: plan.append_every.map(|every| plan.batch as f64 / every.as_secs_f64()),
-            writers: plan.writers,
-            in_flight: plan.in_flight,
-            batch: plan.batch,
-            record_bytes: plan.record_bytes,
-            seconds: plan.measured.as_secs(),
-            warm_up_seconds: plan.warm_up.as_secs(),
-            idle: plan.idle,
-            stalled: plan.stalled,
-            interval_ms: u64::try_from(plan.interval.as_millis()).unwrap_or(u64::MAX),
-        }
     }
 }
 

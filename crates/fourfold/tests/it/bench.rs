@@ -132,6 +132,20 @@ fn a_polling_reader_takes_up_where_the_server_said() {
 }
 
 #[test]
+fn a_polling_reader_comes_back_when_the_server_hangs_up() {
+    for transport in ["long-poll", "short-poll"] {
+        let address = server(Habit::Closes);
+        let line =
+            format!("http://{address} --profile nchan --transport {transport} --interval 20 --subscribers 2 --rate 50");
+        let (finished, report) = bench(&line);
+        finished.succeeded();
+        assert_eq!(figures(&report, ["/delivered/records", "/connections/ended"]), [100, 0], "{transport}");
+        let [reconnected] = figures(&report, ["/connections/reconnected"]);
+        assert!(reconnected >= 100, "{transport}: {reconnected}");
+    }
+}
+
+#[test]
 fn socket_io_is_spoken_with_its_greeting_and_its_pings() {
     let address = server(Habit::Honest);
     let (finished, report) = bench(&format!("http://{address} --profile socketio --subscribers 3 --rate 50"));

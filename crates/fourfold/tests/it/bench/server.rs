@@ -23,6 +23,8 @@ pub(super) enum Habit {
     Cuts,
     /// Takes half a second over one answer.
     Stalls,
+    /// Ends the connection with each answer to a reader.
+    Closes,
 }
 
 struct Shared {
@@ -120,11 +122,15 @@ fn converse(mut socket: TcpStream, shared: &Shared) -> io::Result<()> {
             let answer = match record(shared, etag, first.starts_with("GET /sub")) {
                 Some(text) => {
                     let (length, etag) = (text.len(), etag + 1);
-                    format!("HTTP/1.1 200 OK\r\nEtag: {etag}\r\nContent-Length: {length}\r\n\r\n{text}")
+                    let closes = if shared.habit == Habit::Closes { "Connection: close\r\n" } else { "" };
+                    format!("HTTP/1.1 200 OK\r\nEtag: {etag}\r\n{closes}Content-Length: {length}\r\n\r\n{text}")
                 }
                 None => format!("HTTP/1.1 304 Not Modified\r\nEtag: {etag}\r\n\r\n"),
             };
             socket.write_all(answer.as_bytes())?;
+            if shared.habit == Habit::Closes {
+                return Ok(());
+            }
         } else {
             socket.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;
         }
