@@ -70,8 +70,9 @@ const REST_US: u64 = 500;
 /// Connections that are opened and closed before memory is read: they pay for what all share.
 const FIRST_CONNECTIONS: usize = 200;
 
-/// Between two looks at what the threads have done.
+/// Between two looks at what the threads have done, when something hangs on it; and while they just go on.
 const LOOK: Duration = Duration::from_millis(5);
+const GLANCE: Duration = Duration::from_millis(25);
 
 /// Time for the writers to connect before the first append.
 const LEAD: Duration = Duration::from_millis(50);
@@ -265,7 +266,8 @@ impl Run {
             self.bar.set_prefix(if now < measured_from_us { "warming up" } else { "measuring " });
             self.bar.set_position(now.saturating_sub(start_us));
             self.bar.set_message(format!("{} appended, {delivered} delivered", shown.records.load(Relaxed)));
-            if let Err(interrupted) = self.pause(LOOK) {
+            let until_measured = if before.is_none() { measured_from_us.saturating_sub(now) } else { u64::MAX };
+            if let Err(interrupted) = self.pause(GLANCE.min(Duration::from_micros(until_measured))) {
                 shown.stop.store(true, Relaxed);
                 let _ = thread.join();
                 return Err(interrupted);
@@ -283,7 +285,7 @@ impl Run {
             let delivered = progress.counts().delivered;
             self.bar.set_position(delivered);
             self.bar.set_message(format!("{delivered} of {expected} delivered"));
-            if delivered >= expected || since.elapsed() > SILENCE_MAX {
+            if delivered >= expected || since.elapsed() > SILENCE_MAX + self.plan.interval {
                 return Ok(());
             }
             if delivered > last {

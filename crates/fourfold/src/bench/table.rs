@@ -11,7 +11,11 @@ pub(crate) struct Table<'a>(pub(crate) &'a Report);
 impl Display for Table<'_> {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         let Report { plan, appended, delivered, wire, connections, server, idle, generator, machine, .. } = self.0;
-        let rate = plan.rate.map_or("as fast as acknowledged".to_owned(), |rate| format!("{rate}/s each"));
+        let rate = match plan.rate {
+            _ if plan.writers == 0 => "nothing appended".to_owned(),
+            Some(rate) => format!("{rate}/s each"),
+            None => "as fast as acknowledged".to_owned(),
+        };
         let readers = plural(plan.subscribers as u64, "subscriber");
         let streams = plural(plan.streams as u64, "stream");
         let (target, transport, bytes, seconds) = (&plan.target, &plan.transport, plan.record_bytes, plan.seconds);
@@ -52,6 +56,9 @@ impl Display for Table<'_> {
                 figure(wire.requests_per_delivery, 3, "")
             ),
         )?;
+        if server.as_ref().is_some_and(|server| server.cpu_micros_per_request.is_some()) {
+            line(out, "  asked for by", &format!("{} requests", counted(wire.requests)))?;
+        }
         if let Some(server) = server {
             let mut cpu = format!("{} a delivery", figure(server.cpu_micros_per_delivery, 2, " µs"));
             if appended.is_some() {
