@@ -63,8 +63,11 @@ impl Outcome {
         let deliveries = after.counts.delivered - before.counts.delivered;
         let appends = written.map_or(0, |written| written.measured);
         let polls = !matches!(plan.transport, Transport::Websocket | Transport::Sse | Transport::Portions);
-        let server =
-            tree.map(|tree| self.server(plan, tree, memory, [deliveries, appends, if polls { requests } else { 0 }]));
+        // Nobody knows what a server used that has ended.
+        let server = tree.zip(before.server.as_ref().zip(after.server.as_ref())).map(|(tree, (before, after))| {
+            let requests = if polls { requests } else { 0 };
+            server(plan, tree, memory, after.since_us(before), [deliveries, appends, requests])
+        });
         let generator_us = after.own_us - before.own_us;
         Report {
             fourfold_bench: 1,
@@ -117,30 +120,26 @@ impl Outcome {
             first_error: tally.first_error.clone().or_else(|| written.and_then(|written| written.first_error.clone())),
         }
     }
+}
 
-    fn server(&self, plan: &Plan, tree: Tree, memory: &Memory, [deliveries, appends, requests]: [u64; 3]) -> Server {
-        let cpu = match (&self.before.server, &self.after.server) {
-            (Some(before), Some(after)) => after.since_us(before),
-            _ => 0,
-        };
-        let Plan { idle, subscribers, stalled, .. } = *plan;
-        Server {
-            pid: tree.root(),
-            processes: tree.processes().map_or(0, |processes| processes.len()),
-            cpu_micros: cpu,
-            cpu_micros_per_delivery: per(cpu, deliveries),
-            cpu_micros_per_append: per(cpu, appends),
-            cpu_micros_per_request: per(cpu, requests),
-            pss_bytes_at_start: memory.start,
-            pss_bytes_with_idle: memory.with_idle,
-            pss_bytes_with_subscribers: memory.with_subscribers,
-            pss_bytes_at_end: memory.end,
-            pss_bytes_per_idle: per(memory.with_idle.saturating_sub(memory.start), idle as u64),
-            pss_bytes_per_subscriber: per(
-                memory.with_subscribers.saturating_sub(memory.with_idle),
-                (subscribers + stalled) as u64,
-            ),
-        }
+fn server(plan: &Plan, tree: Tree, memory: &Memory, cpu: u64, [deliveries, appends, requests]: [u64; 3]) -> Server {
+    let Plan { idle, subscribers, stalled, .. } = *plan;
+    Server {
+        pid: tree.root(),
+        processes: tree.processes().map_or(0, |processes| processes.len()),
+        cpu_micros: cpu,
+        cpu_micros_per_delivery: per(cpu, deliveries),
+        cpu_micros_per_append: per(cpu, appends),
+        cpu_micros_per_request: per(cpu, requests),
+        pss_bytes_at_start: memory.start,
+        pss_bytes_with_idle: memory.with_idle,
+        pss_bytes_with_subscribers: memory.with_subscribers,
+        pss_bytes_at_end: memory.end,
+        pss_bytes_per_idle: per(memory.with_idle.saturating_sub(memory.start), idle as u64),
+        pss_bytes_per_subscriber: per(
+            memory.with_subscribers.saturating_sub(memory.with_idle),
+            (subscribers + stalled) as u64,
+        ),
     }
 }
 

@@ -254,7 +254,10 @@ impl Readers {
                 self.tally.counts.reconnected += 1;
                 self.readers[index] = Some(reader);
             }
-            Err(error) => self.tally.blame(|| format!("a reader cannot connect again: {error}")),
+            Err(error) => {
+                self.tally.counts.failed += 1;
+                self.tally.blame(|| format!("a reader cannot connect again: {error}"));
+            }
         }
     }
 
