@@ -15,10 +15,14 @@ test *PARTS:
 ci:
     bash .ci/run
 
+# What a delivery costs; takes the arguments of `fourfold bench`.
+bench *ARGS:
+    cargo run --release -- bench --engine memory {{ARGS}}
+
 # What an idle connection costs, by transport.
 idle CONNECTIONS="5000":
     cargo build --release
-    cargo run --release --example idle_connections -- target/release/fourfold {{CONNECTIONS}}
+    for transport in websocket sse long-poll; do target/release/fourfold bench --engine memory --transport $transport --subscribers 0 --writers 0 --seconds 1 --warm-up 0 --idle {{CONNECTIONS}}; done
 
 # Every Autobahn case, also the slow ones.
 autobahn-all:

@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Flags};
+use crate::{
+    bench::BenchArgs,
+    config::{self, Flags},
+};
 
 /// One stream, one URL, four transports: a realtime delivery server and its clients.
 #[derive(Debug, Parser)]
@@ -24,6 +27,8 @@ pub(crate) enum Command {
     Append(AppendArgs),
     /// Print a stream's records as they come
     Tail(TailArgs),
+    /// Measure what a server delivers, how soon, and what that costs it
+    Bench(Box<BenchArgs>),
 }
 
 /// Which stream on which server.

@@ -245,7 +245,7 @@ fn known_keys() -> String {
 }
 
 /// Raises the soft limit of open files to the hard one and returns it.
-fn files_max() -> u64 {
+pub(crate) fn files_max() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let in_force = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };

@@ -3,10 +3,12 @@
 //! - [`cli`]: what can be typed; [`config`]: what it means to the server
 //! - [`serve`], [`demo`]: the server; [`vitals`]: what the demo feeds it
 //! - [`append`]: the way in, by the idempotent [`producer`]; [`tail`]: the way out, by four transports
+//! - [`bench`]: a load generator
 //! - [`client`], [`failure`], [`websocket`], [`event_stream`], [`message`], [`answer`], [`retry`]: the client's side of the wire
 
 mod answer;
 mod append;
+mod bench;
 mod cli;
 mod client;
 mod config;
@@ -26,6 +28,7 @@ use std::{io::IsTerminal, process::ExitCode};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
+use bench::RunError;
 use cli::{Cli, Command};
 use config::{ConfigError, Flags, ServeConfig};
 
@@ -43,6 +46,8 @@ enum CommandError {
     Append(#[from] append::AppendError),
     #[error(transparent)]
     Tail(#[from] tail::TailError),
+    #[error(transparent)]
+    Bench(#[from] bench::BenchError),
     #[error("the runtime does not start: {0}")]
     Runtime(#[from] std::io::Error),
 }
@@ -62,6 +67,7 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::Serve(flags) => Ok(serve::serve(configured(&flags)?, serve::announce)?),
         Command::Demo(flags) => Ok(demo::demo(configured(&flags)?)?),
         Command::Append(args) => client_runtime()?.block_on(async { Ok(append::append(args).await?) }),
+        Command::Bench(args) => Ok(bench::bench(&args)?),
         Command::Tail(args) => client_runtime()?.block_on(async { Ok(tail::tail(args).await?) }),
     }
 }
@@ -85,10 +91,13 @@ impl CommandError {
     /// 2 for what would be refused again as it was typed, 130 for Ctrl-C, 1 for the rest.
     fn exit_code(&self) -> u8 {
         use append::AppendError as Append;
+        use bench::BenchError as Bench;
         use tail::TailError as Tail;
         match self {
             Self::Config(_) | Self::Append(Append::Address(_) | Append::NoLines(_)) => 2,
             Self::Tail(Tail::Address(_) | Tail::Refused(_)) => 2,
+            Self::Bench(Bench::Plan(_) | Bench::Target(_)) => 2,
+            Self::Bench(Bench::Run(RunError::Interrupted)) => 130,
             Self::Append(Append::Interrupted { .. }) | Self::Tail(Tail::Interrupted { .. }) => 130,
             _ => 1,
         }
