@@ -68,11 +68,11 @@ impl WebSocket {
         let pulse = self.heartbeat.map(|heartbeat| Box::new(Pulse::new(heartbeat, Instant::now())));
         let mut conversation = Conversation { cursor: self.cursor, socket, appends: None, pulse, context, _seat: seat };
         // A block and not an async fn: that would keep its arguments twice.
+        let head = Bytes::from(switching(&accept, agreed));
         async move {
-            if conversation.socket.write(switching(&accept, agreed)).await.is_err() {
+            if conversation.socket.write(head).await.is_err() {
                 return;
             }
-            drop(accept);
             match conversation.follow().await {
                 Ok(End::Close(code)) => Box::pin(conversation.socket.close(code)).await,
                 Ok(End::HangUp) => Box::pin(conversation.socket.hang_up()).await,
@@ -154,7 +154,7 @@ impl Conversation {
             match woken {
                 Woken::Moved => {}
                 Woken::Answers(answers) => {
-                    self.socket.write(answers).await?;
+                    Box::pin(self.socket.write(answers)).await?;
                     self.spoke();
                 }
                 Woken::Event(event) => {
@@ -169,7 +169,7 @@ impl Conversation {
                         if !std::mem::take(&mut heard) {
                             return Err(io::ErrorKind::TimedOut.into());
                         }
-                        self.socket.write(websocket::ping(&[])).await?;
+                        Box::pin(self.socket.write(websocket::ping(&[]))).await?;
                     }
                     if self.pulse.as_mut().is_some_and(|pulse| pulse.beat_is_due(Instant::now())) {
                         self.cursor.greet();
