@@ -63,7 +63,18 @@ impl Offset {
 impl fmt::Display for Offset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         debug_assert!(self.epoch <= Epoch::MAX && self.position <= POSITION_MAX);
-        write!(f, "{:012x}_{:016}", self.epoch.0, self.position)
+        // By hand: a token is written for every portion and every poll, and formatting machinery would cost more than the poll.
+        let mut token = *b"000000000000_0000000000000000";
+        let (mut epoch, mut position) = (self.epoch.0, self.position);
+        for digit in token[..12].iter_mut().rev() {
+            *digit = b"0123456789abcdef"[(epoch & 15) as usize];
+            epoch >>= 4;
+        }
+        for digit in token[13..].iter_mut().rev() {
+            *digit = b'0' + (position % 10) as u8;
+            position /= 10;
+        }
+        f.write_str(str::from_utf8(&token).expect("digits are text"))
     }
 }
 

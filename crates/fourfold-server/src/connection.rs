@@ -101,11 +101,11 @@ impl Connection {
     fn serve(mut self) -> impl Future<Output = ()> + Send {
         async move {
             loop {
-                let (answer, goes_on) = if let Some(wait) = &mut self.wait {
+                let ((answer, rest), goes_on) = if let Some(wait) = &mut self.wait {
                     let Some(answer) = wait.answer(&self.socket, &self.context, &mut self.alarm).await else { return };
                     let goes_on = wait.keeps_alive();
                     self.wait = None;
-                    (answer, goes_on)
+                    ((answer, Bytes::new()), goes_on)
                 } else {
                     match self.next_request().await {
                         Asked::Over => break,
@@ -132,6 +132,9 @@ impl Connection {
                     }
                 };
                 if line::write_all(&self.socket, answer).await.is_err() {
+                    return;
+                }
+                if !rest.is_empty() && Box::pin(line::write_all(&self.socket, rest)).await.is_err() {
                     return;
                 }
                 if !goes_on || self.context.drain.begun() {

@@ -53,6 +53,7 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
                 match reply {
                     Reply::Whole(mut answer) => {
                         exchange.answered();
+                        answer::add_common(answer.headers_mut());
                         if context.drain.begun() {
                             answer.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
                         }
