@@ -3,7 +3,8 @@
 //! ```text
 //! server ─ connection ─ routes ─┬─ publish    the way in
 //!                               ├─ subscribe  the way out ─ transports/*
-//!                               └─ control    subscriptions (a crate of their own)
+//!                               ├─ control    subscriptions (a crate of their own)
+//!                               └─ extra      what the one who mounts the server adds
 //! ```
 //!
 //! ```no_run
@@ -21,6 +22,7 @@ mod answer;
 mod connection;
 mod context;
 mod control;
+mod extra;
 pub mod limits;
 mod line;
 mod list;
@@ -36,6 +38,7 @@ mod transports;
 pub mod websocket;
 mod wire;
 
+pub use extra::{Answering, Extra};
 pub use fourfold_subscriptions::Options as SubscriptionOptions;
 pub use server::{Connections, Server};
 pub use settings::Settings;
