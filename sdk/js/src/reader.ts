@@ -6,6 +6,7 @@
  * All that decides where it goes on is its hand: the offset up to which it has handed records to its followers.
  */
 
+import { ask, refusal } from "./http.js";
 import { isToken } from "./message.js";
 import { slot } from "./slots.js";
 import { NEXT, type Happening } from "./states.js";
@@ -53,6 +54,8 @@ interface Link {
   timer?: ReturnType<typeof setTimeout>;
   connection?: Connection;
   release?: () => void;
+  /** Its refusal was asked for. */
+  asked?: boolean;
 }
 
 /** Reads from the offset `from` until its last follower leaves, or the stream ends; then calls `over`. */
@@ -212,6 +215,12 @@ export function reader(target: Target, from: string, transports: Transport[], ov
 
   const lost = (it: Link, ending: Ending) => {
     const { way, proven } = it;
+    if (ending.why === "cut" && !proven && !it.asked && !ways[1] && way.name === "websocket") {
+      // A page cannot see why an upgrade was refused, and no other transport will.
+      it.asked = true;
+      it.connection = { stop: ask(target, { query: "limit=1&offset=" + hand, done: (answer) => it.over || lost(it, refusal(answer, target)) }) };
+      return;
+    }
     const wasMain = it === main;
     drop(it);
     const now = Date.now();
