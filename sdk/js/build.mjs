@@ -64,7 +64,7 @@ async function buildTests() {
   rmSync(`${root}build/test`, { recursive: true, force: true });
   const names = readdirSync(`${root}test`).filter((name) => name.endsWith(".test.ts"));
   const entryPoints = names.map((name) => `test/${name}`);
-  const node = { platform: "node", target: "node20", sourcemap: "inline", outExtension: { ".js": ".mjs" } };
+  const node = { platform: "node", target: "node20", packages: "external", sourcemap: "inline", outExtension: { ".js": ".mjs" } };
   await build({ ...common, ...node, entryPoints, outdir: "build/test" });
 }
 

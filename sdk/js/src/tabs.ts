@@ -83,7 +83,7 @@ export function acrossTabs(name: string, read: (from: string) => Feed, over: () 
   const hear = ({ data }: { data: Word | 0 }) => {
     if (!data) {
       askedAt = Date.now();
-      if (leads) own!.resume(); // Which tells where it stands.
+      if (leads) own!.resume(others); // Which tells where it stands.
     } else if (!leads) {
       readNoMore();
       clearTimeout(timer);
@@ -155,8 +155,8 @@ export function acrossTabs(name: string, read: (from: string) => Feed, over: () 
       removeEventListener("pageshow", start);
       over();
     },
-    resume() {
-      if (own) own.resume();
+    resume(fed) {
+      if (own) own.resume(fed);
       else ask();
     },
   };
