@@ -17,7 +17,7 @@ export interface Ask {
   /** Behind the `?`. */
   query?: string;
   headers?: Record<string, string>;
-  body?: string;
+  body?: string | Uint8Array | undefined;
   /** Something came. */
   alive?(): void;
   /** Gets the text of a good answer piece by piece, which then is not in `text`. Only where {@link streams}. */
@@ -62,7 +62,7 @@ export function ask(target: Target, it: Ask): () => void {
     const response = await fetch(url, {
       method: it.method || "GET",
       headers,
-      body: it.body,
+      body: it.body as BodyInit | undefined,
       signal: controller && controller.signal,
     });
     const answer: Answer = { status: response.status, header: (name) => response.headers.get(name), text: "" };
@@ -99,7 +99,7 @@ function overXhr(url: string, headers: Record<string, string>, it: Ask, done: (a
   if (it.alive) xhr.onprogress = it.alive;
   xhr.onload = () => done({ status: xhr.status, header: (name) => xhr.getResponseHeader(name), text: xhr.responseText });
   xhr.onerror = xhr.onabort = xhr.ontimeout = () => done();
-  xhr.send(it.body);
+  xhr.send(it.body as XMLHttpRequestBodyInit | undefined);
   return () => xhr.abort();
 }
 
@@ -108,7 +108,8 @@ export function refusal(answer: Answer | undefined, target: Target): Ending {
   if (!answer) return { why: "cut" };
   const status = answer.status;
   const problem = /problem\+json/.test(answer.header("content-type") || "") && parsed(answer.text);
-  if ((status === 401 || status === 403) && target.renew()) return { why: "token" };
+  // Not from our server: whoever stands before it may want a newer token as well.
+  if (!problem && (status === 401 || status === 403)) target.renew();
   const after = answer.header("retry-after");
   const seconds = after === null ? NaN : +after;
   const afterMs = seconds >= 0 ? seconds * 1000 : after ? Math.max(0, Date.parse(after) - Date.now()) || 0 : 0;
