@@ -25,7 +25,21 @@ macro_rules! file {
 }
 
 /// Name, content type, text. One line a file of the folder `assets`; a test finds a forgotten one.
-const FILES: &[(&str, &str, &str)] = &[file!("index.html"), file!("demo.css"), file!("demo.js"), file!("fourfold.js")];
+const FILES: &[(&str, &str, &str)] = &[
+    file!("carriage.js"),
+    file!("chat.js"),
+    file!("demo.css"),
+    file!("demo.js"),
+    file!("dom.js"),
+    file!("fourfold.js"),
+    file!("index.html"),
+    file!("lanes.js"),
+    file!("network.js"),
+    file!("notices.js"),
+    file!("progress.js"),
+    file!("rates.js"),
+    file!("witness.js"),
+];
 
 const fn content_type(name: &str) -> &'static str {
     match name.as_bytes() {

@@ -85,6 +85,10 @@ fn run(server: SocketAddr, site: &Site) -> io::Result<()> {
         let weather_port = listener.local_addr()?.port();
         let (notices, noticed) = mpsc::channel(NOTICES_MAX);
         let (list, listed) = mpsc::channel(NOTICES_MAX);
+        // All streams are there before the site is: its page begins to read at once.
+        for kept in [VITALS, REPLAY, TASK_LIST, notices::STREAM] {
+            told("a stream is not there", async { feed::ensured(&url, kept).await.map(drop) }).await;
+        }
         let mut rooms = Vec::new();
         for room in notices::ROOMS {
             match notices::open_room(&url, room).await {

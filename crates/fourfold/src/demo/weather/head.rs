@@ -2,7 +2,10 @@
 
 use std::io;
 
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    net::TcpStream,
+};
 
 use super::Visitors;
 
@@ -22,18 +25,7 @@ pub(super) struct Head {
 impl Head {
     /// Errors: `InvalidData` if it is no request for a stream through this relay.
     pub(super) async fn read(client: &mut TcpStream) -> io::Result<Self> {
-        let mut bytes = Vec::with_capacity(2 << 10);
-        let end = loop {
-            if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-                break end;
-            }
-            if bytes.len() > HEAD_BYTES_MAX {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            if client.read_buf(&mut bytes).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        };
+        let (bytes, end) = until_blank_line(client).await?;
         let text = std::str::from_utf8(&bytes[..end]).map_err(|_| io::ErrorKind::InvalidData)?;
         let mut head = Self::parse(text).ok_or(io::ErrorKind::InvalidData)?;
         head.bytes.extend_from_slice(&bytes[end + 4..]);
@@ -68,6 +60,34 @@ impl Head {
     }
 }
 
+/// The beginning of an answer, with its head as the client should see it: behind it the connection ends.
+pub(super) async fn answer(server: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let (bytes, end) = until_blank_line(server).await?;
+    let text = std::str::from_utf8(&bytes[..end]).map_err(|_| io::ErrorKind::InvalidData)?;
+    let lines = text.split("\r\n").filter(|line| !line.to_ascii_lowercase().starts_with("connection:"));
+    let mut out: String = lines.flat_map(|line| [line, "\r\n"]).collect();
+    out.push_str("Connection: close\r\n\r\n");
+    let mut out = out.into_bytes();
+    out.extend_from_slice(&bytes[end + 4..]);
+    Ok(out)
+}
+
+/// What was read, and where the blank line is that ends a head.
+async fn until_blank_line(from: &mut (impl AsyncRead + Unpin)) -> io::Result<(Vec<u8>, usize)> {
+    let mut bytes = Vec::with_capacity(2 << 10);
+    loop {
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            return Ok((bytes, end));
+        }
+        if bytes.len() > HEAD_BYTES_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if from.read_buf(&mut bytes).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +105,13 @@ mod tests {
         let upgrade =
             Head::parse("GET /w/t/v1/stream/a HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade").unwrap();
         assert!(upgrade.is_websocket && upgrade.bytes.ends_with(b"Connection: Upgrade\r\n\r\n"));
+    }
+
+    #[tokio::test]
+    async fn the_client_is_told_that_the_connection_ends() {
+        let mut answered: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nA: b\r\n\r\nbody";
+        let seen = answer(&mut answered).await.unwrap();
+        assert_eq!(String::from_utf8(seen).unwrap(), "HTTP/1.1 200 OK\r\nA: b\r\nConnection: close\r\n\r\nbody");
     }
 
     #[test]

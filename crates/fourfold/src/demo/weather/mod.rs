@@ -80,12 +80,16 @@ async fn relay(mut client: TcpStream, server: SocketAddr, visitors: &Arc<Visitor
     let mut upstream = TcpStream::connect(server).await?;
     upstream.set_nodelay(true)?;
     let cut = {
-        let ((from_client, to_client), (from_server, to_server)) = (client.split(), upstream.split());
+        let ((from_client, to_client), (mut from_server, to_server)) = (client.split(), upstream.split());
         let up = lane::carry(from_client, to_server, head.bytes, weather.clone(), false);
-        let down = lane::carry(from_server, to_client, Vec::new(), weather.clone(), head.is_event_stream);
+        let down = async {
+            // A WebSocket's answer is its handshake, and stays as it is.
+            let first = if head.is_websocket { Vec::new() } else { head::answer(&mut from_server).await? };
+            lane::carry(from_server, to_client, first, weather.clone(), head.is_event_stream).await
+        };
         tokio::select! {
             done = both(up, down) => { done?; false }
-            () = struck(weather, head.is_websocket) => true,
+            () = struck(weather.clone(), head.is_websocket) => true,
         }
     };
     if cut {
