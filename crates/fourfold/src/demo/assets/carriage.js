@@ -32,7 +32,7 @@ export class Carriage {
   }
 
   /** Follows a stream. `start` is an offset; `remember` as the client takes it; `leads`: its state is the panel's. */
-  async follow(stream, { start = "-1", remember, leads, onRecord, onGap, onEnd }) {
+  async follow(stream, { start = "-1", remember, leads, onRecord, onState, onGap, onEnd }) {
     const straight = `${location.origin}/v1/stream/${stream}`
     const from = (await remember?.load()) ?? (start === "now" ? await tailOf(straight) : start)
     const witness = new Witness(straight, from)
@@ -42,7 +42,10 @@ export class Carriage {
     line.following = follow(this.#network.url(stream), {
       offset: from,
       remember,
-      onState: () => this.#draw(),
+      onState: (state) => {
+        onState?.(state)
+        this.#draw()
+      },
       onGap(gap) {
         witness.gap()
         onGap?.(gap)

@@ -30,7 +30,7 @@ export async function chat(carriage, { streams, visitor, onLook }) {
   for (const { name, stream } of streams.rooms) {
     const key = `fourfold-demo-room-${name}`
     const memory = stored(key, { offset: null, said: [] })
-    const room = { name, stream, kept: memory.said, offset: memory.offset, open: [], pending: new Map(), fresh: 0 }
+    const room = { name, stream, kept: memory.said, offset: memory.offset, open: [], pending: new Map(), fresh: 0, history: !memory.offset }
     room.button = el("button", { type: "button" })
     room.button.dataset.room = name
     room.label = () => room.button.replaceChildren(name, room.fresh ? el("span", { className: "badge", textContent: room.fresh }) : "")
@@ -55,6 +55,9 @@ export async function chat(carriage, { streams, visitor, onLook }) {
           timer ??= setTimeout(save, SAVE_MS)
         },
       },
+      onState(state) {
+        if (state.name === "live") room.history = false // What a newcomer finds is not news.
+      },
       onGap: () => room.kept.splice(0),
       onRecord(said) {
         if (typeof said?.text !== "string") return
@@ -67,7 +70,7 @@ export async function chat(carriage, { streams, visitor, onLook }) {
           parts.log.insertBefore(line(said, visitor), last)
           while (parts.log.childElementCount > KEPT) parts.log.firstElementChild.remove()
           if (follows) parts.log.scrollTop = parts.log.scrollHeight
-        } else {
+        } else if (!room.history) {
           room.fresh += 1
           room.label()
         }

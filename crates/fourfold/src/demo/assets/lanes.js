@@ -6,7 +6,7 @@ export const TRANSPORTS = { websocket: "WebSocket", sse: "SSE", "long-poll": "Lo
 const NAMES = Object.keys(TRANSPORTS)
 const WINDOW_MS = 60_000
 const BUCKET_MS = 500
-const LABEL_WIDTH = 72
+const LABEL_WIDTH = 78
 
 export class Lanes {
   #canvas
