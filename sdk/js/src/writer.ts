@@ -101,7 +101,7 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
       await 0; // What is appended in one go travels together.
       while (queue.length) {
         if (!type) {
-          const told = await insist(() => http("GET", {}));
+          const told = await insist(() => http());
           if (told.problem) throw new Refused(told.problem);
           type = told.type;
         }
@@ -162,7 +162,7 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
     }
     if (offset) {
       // Who keeps an id begins an epoch that was never used: else what is new would be taken for what is there already.
-      if (producer && duplicate && !tries) throw (broken = Error("this producer's epoch was used before"));
+      if (producer && duplicate && !tries) throw (broken = Error("the epoch was used before"));
       seq++;
       most = Math.min(most * 2, RECORDS_MAX);
       for (const item of batch.splice(0)) item.done(offset);
@@ -208,15 +208,16 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
       "Producer-Seq": `${closed ? seq + 1 : seq}`,
     };
     if (close) headers["Stream-Closed"] = "true";
-    return http("POST", headers, body);
+    return http(headers, body);
   }
 
-  const http = (method: string, headers: Record<string, string>, body?: string | Uint8Array) =>
+  /** Asks for the type; or, with headers, appends. */
+  const http = (headers?: Record<string, string>, body?: string | Uint8Array) =>
     wait(POST_MS + (body ? body.length / BYTES_PER_MS_MIN : 0), (done) =>
       ask(target, {
-        method,
+        method: headers && "POST",
         headers,
-        query: body == undefined ? "offset=now" : "",
+        query: headers ? "" : "offset=now",
         body,
         done(answer) {
           const header = (name: string) => answer!.header(name);
