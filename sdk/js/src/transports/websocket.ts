@@ -1,7 +1,7 @@
 /** Reads by WebSocket. Refusals come before the upgrade, where a page cannot see them: they look like a cut. */
 
 import { withQuery } from "../http.js";
-import { dropSocket, sockets } from "../sockets.js";
+import { sockets } from "../sockets.js";
 import type { Carrier } from "../types.js";
 import { HEARTBEAT_SECONDS } from "./pulse.js";
 
@@ -22,7 +22,6 @@ export const websocket: Carrier = (target, from, sink, token) => {
       socket.onmessage = socket.onclose = null;
       // An error of a socket that was closed while it connected must have a listener in Node.
       socket.onerror = () => {};
-      dropSocket(target.identity, socket);
       socket.close();
     },
   };
