@@ -26,6 +26,9 @@ const PATIENCE_MS_MAX = 30_000;
 const BACKOFF_MS = 250;
 const BACKOFF_MS_MAX = 30_000;
 
+/** Whoever tells a longer wait is not believed: timers have an end, too. */
+const WAIT_MS_MAX = 3_600_000;
+
 /** A transport that failed is tried again after so long, and each time after twice as long. */
 const LEFT_MS = 5000;
 const LEFT_MS_MAX = 300_000;
@@ -59,6 +62,9 @@ interface Link {
   /** Its refusal was asked for. */
   asked?: boolean;
 }
+
+/** Whether it needs a slot. */
+const holds = ({ way: { name } }: Link) => name === "sse" || name === "long-poll";
 
 /** A batch that says no more than where a reader stands. */
 const standing = (from: string, to: string): Batch => ({ from, to, records: [], upToDate: false, closed: false, size: 0 });
@@ -152,7 +158,7 @@ export function reader(target: Target, from: string, transports: Transport[], ov
   const wait = (why: string, afterMs: number) => {
     const now = Date.now();
     if (now - waited > STABLE_MS) attempts = 0;
-    const ms = Math.max(afterMs, Math.random() * Math.min(BACKOFF_MS_MAX, BACKOFF_MS * 2 ** attempts++));
+    const ms = Math.max(Math.min(afterMs, WAIT_MS_MAX), Math.random() * Math.min(BACKOFF_MS_MAX, BACKOFF_MS * 2 ** attempts++));
     waited = now + ms;
     round = undefined;
     happen("wait", { why: isOffline() ? "offline" : why, until: waited });
@@ -171,7 +177,8 @@ export function reader(target: Target, from: string, transports: Transport[], ov
     };
     const ended = (ending: Ending) => it.over || lost(it, ending);
     const { name } = it.way;
-    if (name === "sse" || name === "long-poll") {
+    // One that is to follow a link that holds a slot takes that over.
+    if (holds(it) && !(it === candidate && main!.release)) {
       const release = await slot(target.origin);
       if (!release) return ended({ why: "no slot" });
       if (it.over) return release();
@@ -205,6 +212,10 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       if (it === candidate) {
         // It cannot be told which of the records that it skips are in the gap. The other one goes on.
         if (batch.gap) return lost(it, { why: "cut" });
+        if (holds(it) && !it.release && main) {
+          it.release = main.release;
+          main.release = undefined;
+        }
         drop(main);
         main = it;
         candidate = undefined;
