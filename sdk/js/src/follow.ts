@@ -189,32 +189,8 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
     }
   }
 
-  const offer = (batch: Batch) => {
-    if (over || full) return;
-    if (batch.from === hand) {
-      meet();
-      take(batch);
-    } else if (!(isToken(hand) && batch.to <= hand)) catchUp();
-  };
-
-  const fed: Fed = {
-    get hand() {
-      return hand;
-    },
-    get full() {
-      return full;
-    },
-    offer,
-    told(next) {
-      if (next.name === "refused") return fail(new Refused(next.problem), next.problem);
-      if (next.name === "closed") {
-        if (!over && !full) catchUp();
-      } else if (!own) become(next);
-    },
-  };
-
-  /** Takes what this follower reads itself. */
-  const catcher: Fed = {
+  /** This follower, as a feed sees it. */
+  const as = (offer: Fed["offer"], told: Fed["told"]): Fed => ({
     get hand() {
       return hand;
     },
@@ -222,15 +198,40 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
       return full;
     },
     offer(batch) {
-      if (over || full || batch.from !== hand) return;
-      take(batch);
-      if (feed && feed.hand === hand) meet();
+      if (!over && !full) offer(batch);
     },
     told(next) {
       if (next.name === "refused") fail(new Refused(next.problem), next.problem);
-      else if (next.name !== "closed") become(next.name === "live" ? { ...next, name: "catching up" } : next);
+      else told(next);
     },
-  };
+  });
+
+  const fed = as(
+    (batch) => {
+      if (batch.from === hand) {
+        meet();
+        take(batch);
+      } else if (!isToken(hand) || batch.to > hand) catchUp();
+    },
+    (next) => {
+      // Its feed is at the end, and has nobody to wait for.
+      if (next.name === "closed") {
+        if (!over && !full) catchUp();
+      } else if (!own) become(next);
+    },
+  );
+
+  /** Takes what this follower reads itself. */
+  const catcher = as(
+    (batch) => {
+      if (batch.from !== hand) return;
+      take(batch);
+      if (feed && feed.hand === hand) meet();
+    },
+    (next) => {
+      if (next.name !== "closed") become(next.name === "live" ? { ...next, name: "catching up" } : next);
+    },
+  );
 
   const begin = async () => {
     let from: string | null | undefined;
