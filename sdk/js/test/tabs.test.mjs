@@ -199,3 +199,16 @@ test("a socket that swallows appends is left for POST, and what it brings later 
   assert.deepEqual(await received(page, 5), numbers(5))
   assert.deepEqual(await records(url), numbers(5))
 })
+
+test("an append made offline goes when the network is back", async (t) => {
+  const { url, via, tab } = await scene(t)
+  const page = await tab()
+  await page.evaluate((url) => (window.appends = fourfold.writer(url, { contentType: "application/json" })), via)
+  await page.evaluate(() => window.appends.append(0))
+  await page.context().setOffline(true)
+  const done = page.evaluate(() => Promise.all([1, 2].map((n) => window.appends.append(n))))
+  await page.waitForFunction(() => window.appends.pending === 2)
+  await page.context().setOffline(false)
+  await done
+  assert.deepEqual(await records(url), [0, 1, 2])
+})
