@@ -1,0 +1,83 @@
+/**
+ * One seed: a writer appends directly, followers read through the proxy, the weather passes, the server is killed and comes
+ * back. The verdict is what each follower received against what was acknowledged.
+ */
+import { DirectWriter } from "./append.mjs"
+import { Proxy } from "./proxy.mjs"
+import { Random } from "./random.mjs"
+import { difference, SORTS } from "./records.mjs"
+import { Schedule } from "./schedule.mjs"
+import { Server } from "./server.mjs"
+import { portalPage } from "./faults.mjs"
+
+// From the last fault to the end of the iteration: a silent transport is left after 12 s, and the longest wait is 30 s.
+const END_MS = 60_000
+
+/**
+ * `follower(url, { offset, signal, live })` gives an async iterable of records, and calls `live()` once its place is known.
+ * Resolves with `{ faults, figures }`: no faults, and all is well.
+ */
+export async function judge({ seed, seconds, follower, sort: name, followers = 4, kills = true, endMs = END_MS }) {
+  const random = new Random(seed, "harness")
+  const sort = SORTS[name ?? random.pick(["json", "json", "text", "binary"])]
+  const server = await Server.start()
+  const proxy = await Proxy.before(server.url)
+  proxy.pages.set("/portal", portalPage)
+  const path = `/v1/stream/hostile/${seed}`
+  const url = proxy.url + path
+  const faults = []
+  const stopped = new AbortController()
+  try {
+    await DirectWriter.create(server.url + path, sort)
+    const writer = new DirectWriter(server.url + path, sort, new Random(seed, "writer"))
+    const weather = new Schedule(seed, seconds * 1_000, { kills })
+    const passing = weather.pass(proxy, server)
+    const over = new AbortController()
+    const writing = writer.appendUntil(over.signal)
+
+    // One from the start, one from the tail, the others from a place in the middle, at moments of the seed.
+    const readings = ["-1", "now", ...Array(Math.max(0, followers - 2)).fill("middle")].map(async (start, number) => {
+      if (number > 0) await pause(random.between(0, seconds * 500))
+      const middle = writer.offsets.length > 0 ? random.pick(writer.offsets) : { offset: "-1", count: 0 }
+      const offset = start === "middle" ? middle.offset : start
+      const starts = start === "middle" ? [middle.count, middle.count] : start === "now" ? [0, Infinity] : [0, 0]
+      // Before the place of "now" is known, what was sent meanwhile may or may not be read.
+      if (start === "now") starts[0] = writer.acked.length
+      const live = () => start === "now" && (starts[1] = Math.min(starts[1], writer.sent))
+      const received = []
+      const reading = (async () => {
+        for await (const record of follower(url, { offset, signal: stopped.signal, live })) received.push(sort.comparable(record))
+      })()
+      const failure = reading.then(
+        () => null,
+        (error) => `ended by ${error?.stack ?? error}`,
+      )
+      return { start: `${start} ${offset}`, starts, received, failure }
+    })
+
+    await passing
+    over.abort()
+    await writing
+    await writer.close()
+    proxy.note("--- the stream is closed")
+    const closedAt = performance.now()
+    const deadline = pause(endMs).then(() => "does not end by itself")
+    for (const reading of await Promise.all(readings)) {
+      const failure = await Promise.race([reading.failure, deadline])
+      if (reading.starts[1] === Infinity) reading.starts[1] = reading.received.length > 0 ? writer.acked.indexOf(reading.received[0]) : 0
+      const wrong = difference(writer.acked, reading.received, reading.starts)
+      for (const fault of [failure, wrong]) if (fault) faults.push(`from ${reading.start}: ${fault}`)
+    }
+    const endedMs = Math.round(performance.now() - closedAt)
+    const figures = { seed, sort: sort.contentType, records: writer.acked.length, kills: server.kills, endedMs, ...proxy.counts }
+    return { faults, figures, log: proxy.log, phases: weather.phases }
+  } finally {
+    stopped.abort()
+    await proxy.close()
+    await server.stop()
+  }
+}
+
+function pause(ms) {
+  return new Promise((over) => setTimeout(over, ms).unref())
+}
