@@ -18,7 +18,7 @@ const PATH = "/v1/stream/proxy"
 let server
 before(async () => {
   server = await Server.start()
-  await DirectWriter.create(server.url + PATH, SORTS.json)
+  for (const path of [PATH, `${PATH}/appends`]) await DirectWriter.create(server.url + path, SORTS.json)
   const writer = new DirectWriter(server.url + PATH, SORTS.json, new Random(3))
   while (writer.acked.length < RECORDS) await writer.append()
 })
@@ -34,7 +34,7 @@ const ASKS = {
     `GET ${PATH}?offset=-1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
   "append":
-    `POST ${PATH} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nProducer-Id: p\r\nProducer-Epoch: 0\r\n` +
+    `POST ${PATH}/appends HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nProducer-Id: p\r\nProducer-Epoch: 0\r\n` +
     "Producer-Seq: 0\r\nContent-Length: 1\r\n\r\n7",
 }
 
@@ -113,20 +113,27 @@ describe("alone", { concurrency: true }, () => {
 
 async function shownBy(name, shows) {
   const proxy = await Proxy.before(server.url)
-  for (const [number, kind] of FAULTS[name].kinds.entries()) {
-    proxy.choose = () => FAULTS[name].make(new Random(number, name))
-    const [whole, { bytes, end }] = await Promise.all([ask(server.url, kind), ask(proxy.url, kind)])
-    const text = bytes.toString("latin1")
-    const told = `${kind}: ${bytes.length} of ${whole.bytes.length} bytes, ${end}`
-    if (shows.end) assert.equal(end, shows.end, told)
-    if (shows.cut) assert.ok(end !== "open" || bytes.length >= whole.bytes.length - 200, told)
-    if (shows.nothing) assert.equal(bytes.length, 0, told)
-    if (shows.part) assert.ok(bytes.length < whole.bytes.length, told)
-    if (shows.status) assert.match(text, new RegExp(`^HTTP/1.1 ${shows.status} `), told)
-    if (shows.html) assert.match(text, /<!doctype html>/)
-    if (shows.whole && kind !== "append") assert.equal(body(bytes).length, body(whole.bytes).length, told)
+  try {
+    for (const [number, kind] of FAULTS[name].kinds.entries()) {
+      proxy.choose = () => FAULTS[name].make(new Random(number, name))
+      const [whole, seen] = await Promise.all([ask(server.url, kind), ask(proxy.url, kind)])
+      compare(kind, shows, whole.bytes, seen)
+    }
+  } finally {
+    await proxy.close()
   }
-  await proxy.close()
+}
+
+function compare(kind, shows, whole, { bytes, end }) {
+  const text = bytes.toString("latin1")
+  const told = `${kind}: ${bytes.length} of ${whole.length} bytes, ${end}`
+  if (shows.end) assert.equal(end, shows.end, told)
+  if (shows.cut) assert.ok(end !== "open" || bytes.length >= whole.length - 200, told)
+  if (shows.nothing) assert.equal(bytes.length, 0, told)
+  if (shows.part) assert.ok(bytes.length < whole.length, told)
+  if (shows.status) assert.match(text, new RegExp(`^HTTP/1.1 ${shows.status} `), told)
+  if (shows.html) assert.match(text, /<!doctype html>/)
+  if (shows.whole && kind !== "append") assert.equal(body(bytes).length, body(whole).length, told)
 }
 
 function body(bytes) {
