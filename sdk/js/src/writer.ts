@@ -1,0 +1,282 @@
+/**
+ * Appends, each once and in the order in which they were asked for, however often the connection is cut meanwhile.
+ *
+ * One message is under way at a time; what is asked for meanwhile goes with the next one. A message has a number (the
+ * producer's sequence), and what is in it never changes once it was sent: so it may be sent again, over a reader's
+ * WebSocket or by POST, and a try that was believed lost and arrives late is a duplicate to the server. After a refusal
+ * a new producer epoch begins: a late try of what was refused is fenced off, and no number has ever two contents.
+ */
+
+import { Refused } from "./errors.js";
+import { ask, refusal } from "./http.js";
+import { askSocket, openSocket } from "./sockets.js";
+import { targetOf } from "./target.js";
+import type { Problem, TargetOptions } from "./types.js";
+
+/** What {@link writer} takes. */
+export interface WriterOptions extends TargetOptions {
+  /** The stream's. Asked of the server if it is not given. */
+  contentType?: string;
+  /**
+   * For who must be one producer over restarts: `id` stays, `epoch` is greater than any used before, and a writer with a
+   * smaller one is refused from then on. By default each writer is a producer of its own.
+   */
+  producer?: { id: string; epoch: number };
+}
+
+/** Appends to one stream; see {@link writer}. */
+export interface Writer {
+  /**
+   * Appends one record: any JSON value; on `text/*` a string; on other streams a `Uint8Array` (or a string, as UTF-8).
+   * Resolves once it is durable, with an offset behind it: of records that travelled together, the one after the last.
+   *
+   * Rejects with {@link Refused} if the server refuses it. A record that the server does not take (400, 413) is refused
+   * alone, and what stands behind it goes on. Any other refusal (closed, deleted, no permission, another producer) is
+   * the answer to all that waits then. What passes (no network, a restart, too much to do) is tried again without end.
+   */
+  append(record: unknown): Promise<string>;
+  /** Closes the stream behind what was appended; resolves with its last offset, also if it was closed already. */
+  close(): Promise<string>;
+  /** How many appends are not answered yet. */
+  readonly pending: number;
+}
+
+/** A message takes of JSON what waits, within these; of other streams one record, as the body of a POST is one there. */
+const RECORDS_MAX = 1_000;
+const BYTES_MAX = 256 * 1024; // On a slow phone (50 kB/s) it is through in 5 s, well within the wait for an answer.
+const PAUSE_MS_MAX = 30_000;
+const POST_MS = 20_000;
+const BYTES_PER_MS_MIN = 10; // One large record may take its time.
+const SOCKET_MS = 8_000; // A WebSocket that swallows what we send is left for POST after so long.
+
+interface Item {
+  data: string | Uint8Array | undefined; // As it was when it was given: the caller may change it later. A close has none.
+  isJson: boolean;
+  done(offset: string): void;
+  fail(error: unknown): void;
+}
+
+/** What became of one try. */
+interface Answer {
+  offset?: string | null;
+  duplicate?: boolean | undefined;
+  /** The highest sequence that the server has taken of this epoch. */
+  taken?: number;
+  type?: string | null;
+  /** Refused for good. */
+  problem?: Problem | undefined;
+  /** Neither: try again, not before so many milliseconds. */
+  after?: number | undefined;
+}
+
+/** A writer of the stream at `url`. Nothing is sent before the first append. */
+export function writer(url: string | URL, options: WriterOptions = {}): Writer {
+  const { producer, signal } = options;
+  const target = targetOf(url, options);
+  const id = producer ? producer.id : Math.random().toString(36).slice(2) + Date.now().toString(36);
+  let epoch = producer ? producer.epoch : 0;
+  let seq = 0;
+  let type: string | null | undefined = options.contentType;
+  let queue: Item[] = [];
+  let batch: Item[] = [];
+  let alone = 0; // So many of the queue go one by one, to find out which of them is refused.
+  let running = false;
+  let broken: unknown; // What all that is appended from now on is answered with.
+  let cut = () => {}; // Ends what is being waited for.
+
+  const isJson = () => /json/.test(type!);
+
+  const add = (data: Item["data"], isJson: boolean) =>
+    new Promise<string>((done, fail) => {
+      queue.push({ data, isJson, done, fail });
+      if (!running) run();
+    });
+
+  async function run() {
+    running = true;
+    try {
+      await 0; // What is appended in one go travels together.
+      while (queue.length) {
+        if (!type) await learn();
+        take();
+        if (batch.length) await deliver();
+      }
+    } catch (error) {
+      // Emptied first: whoever appends again in answer to this starts anew.
+      const all = batch.concat(queue);
+      batch = queue = [];
+      for (const item of all) item.fail(error);
+    }
+    running = false;
+  }
+
+  /** Waits for what `begin` tells; it returns how to end that, whereupon it is to tell. */
+  const wait = (begin: (done: (answer: Answer) => void) => () => void) => {
+    if (broken) throw broken;
+    return new Promise<Answer>((done) => (cut = begin(done)));
+  };
+
+  /** Full jitter: up to a quarter of a second at first, then twice that, up to half a minute. */
+  const pause = (tries: number, after = 0) =>
+    wait((done) => {
+      const end = () => done({});
+      const timer = setTimeout(end, after + Math.random() * Math.min(250 * 2 ** tries, PAUSE_MS_MAX));
+      return () => {
+        clearTimeout(timer);
+        end();
+      };
+    });
+
+  async function learn() {
+    for (let tries = 0; ; tries++) {
+      const { offset, type: told, problem, after } = await http("GET", {});
+      if (problem) throw new Refused(problem);
+      if (offset) return (type = told);
+      await pause(tries, after);
+    }
+  }
+
+  /** Moves what goes as one message from the queue to the batch. */
+  function take() {
+    const most = isJson() && !alone ? RECORDS_MAX : 1;
+    if (alone) alone--;
+    batch = [];
+    for (let bytes = 0, item; (item = queue[0]) && batch.length < most; ) {
+      const { data } = item;
+      if (data == undefined) {
+        // A close travels alone.
+        if (!batch.length) batch.push(queue.shift()!);
+        return;
+      }
+      bytes += data.length;
+      if (batch.length && bytes > BYTES_MAX) return;
+      queue.shift();
+      if (isJson() ? typeof data != "string" : item.isJson) item.fail(TypeError("not a record of " + type));
+      else batch.push(item);
+    }
+  }
+
+  /** Sends the batch until it is answered. Throws what is the answer to all that waits. */
+  async function deliver() {
+    let closed: Problem | undefined; // The stream is closed, and the question is whether before or after it took the batch.
+    let unclear = false; // Whether a try may have arrived whose answer did not.
+    for (let tries = 0; ; tries++) {
+      const { offset, duplicate, taken, problem = closed, after } = await send(closed);
+      if (offset && (!closed || taken! >= seq)) {
+        // Who keeps an id begins an epoch that was never used: else what is new would be taken for what is there already.
+        if (producer && duplicate && !tries) throw (broken = Error("this producer's epoch was used before"));
+        seq++;
+        for (const item of batch.splice(0)) item.done(offset);
+        return;
+      }
+      if (!problem) {
+        unclear = true;
+        await pause(tries, after);
+      } else if (unclear && !closed && problem.code == "stream-closed") closed = problem;
+      else return refuse(problem, unclear);
+    }
+  }
+
+  function refuse(problem: Problem, unclear: boolean) {
+    const error = new Refused(problem);
+    if (!producer) {
+      epoch++;
+      seq = 0;
+    } else if (unclear) throw (broken = error); // Its number may be taken, and another epoch is not ours to begin.
+    if (problem.status != 400 && problem.status != 413) {
+      type = options.contentType; // There may be another stream by now.
+      throw error;
+    }
+    if (batch.length > 1 && !unclear) {
+      alone += batch.length;
+      queue = batch.splice(0).concat(queue);
+    } else for (const item of batch.splice(0)) item.fail(error);
+  }
+
+  /** One try. With `closed` it only asks for the last sequence taken: closing a closed stream changes nothing. */
+  function send(closed: unknown): Promise<Answer> {
+    const { data } = batch[0]!;
+    const close = closed || data == undefined;
+    const encoded = () => batch.map((item) => (item.isJson ? item.data : JSON.stringify(item.data)));
+    const body = close ? "" : isJson() ? `[${encoded()}]` : data;
+    const socket = !closed && typeof body === "string" && /json|^text/.test(type!) && openSocket(target.identity);
+    if (socket) {
+      const what = close ? '"close":true' : `"append":${isJson() ? body : JSON.stringify([body])}`;
+      const message = `${what},"producer":${JSON.stringify({ id, epoch, seq })}}`;
+      return wait((done) =>
+        askSocket(socket, message, SOCKET_MS, ({ ack, error }) =>
+          done(
+            ack
+              ? { offset: ack.streamNextOffset, duplicate: ack.duplicate }
+              : { problem: error && !error.retry ? error : undefined },
+          ),
+        ),
+      );
+    }
+    const headers: Record<string, string> = {
+      "Content-Type": type!,
+      "Producer-Id": id,
+      "Producer-Epoch": "" + epoch,
+      // One more than what is in question, so that a new life of the stream sees a hole, and is not closed.
+      "Producer-Seq": "" + (closed ? seq + 1 : seq),
+    };
+    if (close) headers["Stream-Closed"] = "true";
+    return http("POST", headers, body);
+  }
+
+  const http = (method: string, headers: Record<string, string>, body?: string | Uint8Array) =>
+    wait((done) => {
+      const end = () => {
+        stop();
+        clearTimeout(timer);
+        done({});
+      };
+      const timer = setTimeout(end, POST_MS + (body ? body.length / BYTES_PER_MS_MIN : 0));
+      const stop = ask(target, {
+        method,
+        headers,
+        query: body == undefined ? "offset=now" : "",
+        body,
+        done(answer) {
+          clearTimeout(timer);
+          const header = (name: string) => answer!.header(name);
+          const status = answer ? answer.status : 0;
+          const offset = status >= 200 && status < 300 && header("stream-next-offset");
+          if (offset) {
+            done({
+              offset,
+              duplicate: status === 204 && !!body,
+              taken: header("producer-epoch") === "" + epoch ? parseInt(header("producer-seq")!) : NaN,
+              type: header("content-type"),
+            });
+          } else {
+            const ending = refusal(answer, target);
+            done(ending.why === "refused" ? { problem: ending.problem } : { after: (ending as { afterMs?: number }).afterMs });
+          }
+        },
+      });
+      return end;
+    });
+
+  const abort = () => {
+    broken = signal!.reason || Error("aborted");
+    cut();
+  };
+  if (signal) {
+    if (signal.aborted) abort();
+    else signal.addEventListener("abort", abort);
+  }
+
+  return {
+    append(record) {
+      if (typeof record === "string") return add(record, false);
+      if (record instanceof Uint8Array) return add(record.slice(), false);
+      const json = JSON.stringify(record);
+      return json ? add(json, true) : Promise.reject(TypeError("not a JSON value"));
+    },
+    close: () => add(undefined, false),
+    get pending() {
+      return queue.length + batch.length;
+    },
+  };
+}
