@@ -21,8 +21,8 @@ export { WebSocket }
 /** A follower for the harness; `options(number)` are those of `follow`, by turns. */
 export function followerOf(options) {
   let number = 0
-  return async function* (url, { offset, signal, live }) {
-    const following = follow(url, { offset, signal, WebSocket, ...options(number++) })
+  return async function* (url, { offset, shared, signal, live }) {
+    const following = follow(url, { offset, signal, WebSocket, share: shared ? "page" : false, ...options(number++) })
     following.on("state", (state) => state.name === "live" && live())
     yield* following
   }

@@ -4,7 +4,8 @@
  * A fault has a name and any of: `answer(exchange)`, the proxy's own answer instead of the server's; `begin(exchange)`;
  * `down(piece, exchange)` and `up(bytes, exchange)`, which pass on what they want with `toClient` and `toServer`;
  * `end(exchange)` when the answer is complete; `serverGone(exchange)`; `over(exchange)`, to clear timers. It may call
- * `exchange.cut("fin" | "rst")`. With `mute` it never lets the client know that the server has gone.
+ * `exchange.cut("fin" | "rst")`. With `mute` it never lets the client know that the server has gone; `loses` names the
+ * directions in which it keeps bytes back.
  * `strikes` marks those that make sense in the middle of an exchange as well as at its beginning.
  */
 
@@ -27,19 +28,19 @@ export const FAULTS = {
   "swallows from the beginning": {
     kinds: STREAMED,
     strikes: true,
-    make: () => ({ mute: true, down: (piece, exchange) => piece.part === "head" && pass(piece, exchange) }),
+    make: () => ({ mute: true, loses: ["down"], down: (piece, exchange) => piece.part === "head" && pass(piece, exchange) }),
   },
   "swallows what comes later": {
     kinds: STREAMED,
     make: (random) => {
       const from = random.between(300, 4_000)
-      return { mute: true, down: (piece, exchange) => exchange.received < from && pass(piece, exchange) }
+      return { mute: true, loses: ["down"], down: (piece, exchange) => exchange.received < from && pass(piece, exchange) }
     },
   },
   "swallows what the client sends": {
     kinds: ["websocket"],
     strikes: true,
-    make: () => ({ up: (bytes, exchange) => !exchange.tunnel && exchange.toServer(bytes) }),
+    make: () => ({ loses: ["up"], up: (bytes, exchange) => !exchange.tunnel && exchange.toServer(bytes) }),
   },
   "buffers until the end": {
     kinds: READS,
@@ -52,7 +53,7 @@ export const FAULTS = {
   "goes silent": {
     kinds: ALL,
     strikes: true,
-    make: () => ({ mute: true, up() {}, down() {} }),
+    make: () => ({ mute: true, loses: ["up", "down"], up() {}, down() {} }),
   },
 
   "cut at a byte": { kinds: ALL, make: (random) => cutAt(soon(random, 4_000), end(random)) },
@@ -213,7 +214,7 @@ function buffering(headAtOnce, enough) {
     bytes += piece.raw.length
     if (bytes >= enough) flush(exchange)
   }
-  return { down, end: flush, serverGone: flush }
+  return { down, loses: ["down"], end: flush, serverGone: flush }
 }
 
 // As HTTP/1.0 proxies do: nothing says how long the body is, and where it was cut looks like its end.

@@ -14,7 +14,7 @@ import { portalPage } from "./faults.mjs"
 const END_MS = 60_000
 
 /**
- * `follower(url, { offset, signal, live })` gives an async iterable of records, and calls `live()` once its place is known.
+ * `follower(url, { offset, shared, signal, live })` gives an async iterable of records, and calls `live()` once its place is known.
  * Resolves with `{ faults, figures }`: no faults, and all is well.
  */
 export async function judge({ seed, seconds, follower, sort: name, followers = 4, kills = true, endMs = END_MS }) {
@@ -42,17 +42,19 @@ export async function judge({ seed, seconds, follower, sort: name, followers = 4
       const offset = start === "middle" ? middle.offset : start
       const starts = start === "middle" ? [middle.count, middle.count] : start === "now" ? [0, Infinity] : [0, 0]
       // Before the place of "now" is known, what was sent meanwhile may or may not be read.
-      if (start === "now") starts[0] = writer.acked.length
+      // Who shares a connection joins where that one stands, which may be behind the tail.
+      const shared = random.chance(0.5)
+      if (start === "now" && !shared) starts[0] = writer.acked.length
       const live = () => start === "now" && (starts[1] = Math.min(starts[1], writer.sent))
       const received = []
       const reading = (async () => {
-        for await (const record of follower(url, { offset, signal: stopped.signal, live })) received.push(sort.comparable(record))
+        for await (const record of follower(url, { offset, shared, signal: stopped.signal, live })) received.push(sort.comparable(record))
       })()
       const failure = reading.then(
         () => null,
         (error) => `ended by ${error?.stack ?? error}`,
       )
-      return { start: `${start} ${offset}`, starts, received, failure }
+      return { start: `${start} ${offset}${shared ? ", shared" : ""}`, starts, received, failure }
     })
 
     await passing

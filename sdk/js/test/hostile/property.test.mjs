@@ -14,13 +14,10 @@ const FOLLOWERS = "followers receive exactly what was acknowledged"
 test(FOLLOWERS, limit(SEEDS), () =>
   eachSeed(FOLLOWERS, FILE, SEEDS, (seed) => {
     const random = new Random(seed, "followers")
-    // Some share a reader, some have one of their own; most may use all transports, some only a few, in any order.
+    // Most may use all transports, some only a few, in any order.
     const options = () => {
       const some = WAYS.map((way) => [random.fraction(), way]).sort(([a], [b]) => a - b).map(([, way]) => way)
-      return {
-        share: random.chance(0.5) ? "page" : false,
-        ...(random.chance(0.3) && { transports: some.slice(0, random.between(1, 4)) }),
-      }
+      return random.chance(0.3) ? { transports: some.slice(0, random.between(1, 4)) } : {}
     }
     return judge({ seed, seconds: SECONDS, follower: followerOf(options), followers: 6 })
   }),

@@ -185,6 +185,7 @@ export class Exchange {
   #connection
   #answer
   #over = false
+  #lost = new Set()
 
   constructor(connection, request) {
     this.#connection = connection
@@ -200,6 +201,8 @@ export class Exchange {
   take(fault) {
     if (this.#over) return
     this.fault?.over?.(this)
+    // What one fault has kept back is never made good by the next one: then nothing behind it may come through either.
+    for (const way of this.fault?.loses ?? []) this.#lost.add(way)
     this.fault = fault
     fault.begin?.(this)
   }
@@ -238,13 +241,13 @@ export class Exchange {
   }
 
   toClient(bytes, delayMs) {
-    if (this.#over) return
+    if (this.#over || this.#lost.has("down")) return
     this.sent += bytes.length
     this.#connection.toClient(bytes, delayMs)
   }
 
   toServer(bytes, delayMs) {
-    if (!this.#over) this.#connection.toServer(bytes, delayMs)
+    if (!this.#over && !this.#lost.has("up")) this.#connection.toServer(bytes, delayMs)
   }
 
   /** An answer of the proxy's own, instead of the server's. */

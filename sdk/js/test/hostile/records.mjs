@@ -25,7 +25,7 @@ export const SORTS = {
   },
   text: {
     contentType: "text/plain",
-    record: (n, random) => `${n}:${text(random)}`,
+    record: (n, random) => `${n}:${text(random)}`.toWellFormed(), // JSON escapes half a pair, UTF-8 cannot have it.
     body: ([record]) => record,
     batchMax: 1,
     // SSE cannot tell one line end from another.

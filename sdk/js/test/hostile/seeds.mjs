@@ -6,7 +6,7 @@ export const SECONDS = Number(process.env.FOURFOLD_SECONDS ?? 8)
 const COUNT = process.env.FOURFOLD_SEEDS
 const ONLY = process.env.FOURFOLD_SEED
 const AT_ONCE = Number(process.env.FOURFOLD_AT_ONCE ?? 4)
-const LOG_SHOWN = 60
+const LOG_SHOWN = Number(process.env.FOURFOLD_LOG ?? 60)
 
 /** `run(seed)` resolves with `{ faults, figures, log, phases }`. `count` is what it takes when nothing is asked for. */
 export async function eachSeed(test, file, count, run) {
@@ -20,7 +20,7 @@ export async function eachSeed(test, file, count, run) {
       if (verdict.faults.length === 0) continue
       failed.push(seed)
       const repeat = `FOURFOLD_SEED=${seed} FOURFOLD_SECONDS=${SECONDS} node --test --test-name-pattern='${test}' sdk/js/test/hostile/${file}`
-      console.log(["", `seed ${seed} failed; again: ${repeat}`, ...verdict.faults, "", ...verdict.log.slice(-LOG_SHOWN)].join("\n#   "))
+      console.error(["", `seed ${seed} failed; again: ${repeat}`, ...verdict.faults, "", ...verdict.log.slice(-LOG_SHOWN)].join("\n  "))
     }
   }
   await Promise.all(Array.from({ length: AT_ONCE }, work))
