@@ -2,7 +2,7 @@
  * One seed: a writer appends directly, followers read through the proxy, the weather passes, the server is killed and comes
  * back. The verdict is what each follower received against what was acknowledged.
  */
-import { DirectWriter } from "./append.mjs"
+import { DirectWriter, readAll } from "./append.mjs"
 import { Proxy } from "./proxy.mjs"
 import { Random } from "./random.mjs"
 import { difference, SORTS } from "./records.mjs"
@@ -73,6 +73,51 @@ export async function judge({ seed, seconds, follower, sort: name, followers = 4
     const endedMs = Math.round(performance.now() - closedAt)
     const figures = { seed, sort: sort.contentType, records: writer.acked.length, kills: server.kills, endedMs, ...proxy.counts }
     return { faults, figures, log: proxy.log, phases: weather.phases }
+  } finally {
+    stopped.abort()
+    await proxy.close()
+    await server.stop()
+  }
+}
+
+/**
+ * One seed of a writer: it appends through the proxy, while the weather passes and the server is killed. What the stream
+ * holds then is judged against what it was told. `writer(url)` gives one with `append(record)` and `close()`.
+ */
+export async function judgeWriter({ seed, seconds, writer: make, kills = true, endMs = END_MS }) {
+  const random = new Random(seed, "writer harness")
+  const { record, comparable, contentType } = SORTS.json
+  const server = await Server.start()
+  const proxy = await Proxy.before(server.url)
+  const path = `/v1/stream/hostile/writer/${seed}`
+  const faults = []
+  const stopped = new AbortController()
+  try {
+    await DirectWriter.create(server.url + path, SORTS.json)
+    const writer = make(proxy.url + path, { seed, signal: stopped.signal })
+    const passing = new Schedule(seed, seconds * 1_000, { kills }).pass(proxy, server)
+    let passed = false
+    passing.then(() => (passed = true))
+    const asked = []
+    const answers = []
+    while (!passed) {
+      const next = record(asked.length, random)
+      asked.push(comparable(next))
+      const told = (error) => faults.push(`record ${asked.indexOf(comparable(next))} was refused: ${error?.stack ?? error}`)
+      answers.push(writer.append(next).catch(told))
+      // Some are awaited, some are asked for in a row.
+      if (random.chance(0.05)) await Promise.race([answers.at(-1), passing])
+      else if (random.chance(0.6)) await pause(random.between(0, 40))
+    }
+    const passedAt = performance.now()
+    const all = Promise.all([...answers, writer.close()]).then(() => null, (error) => `close: ${error}`)
+    const failure = await Promise.race([all, pause(endMs).then(() => `${writer.pending ?? "some"} are never answered`)])
+    if (failure) faults.push(failure)
+    const endedMs = Math.round(performance.now() - passedAt)
+    const wrong = difference(asked, await readAll(server.url + path, SORTS.json), [0, 0])
+    if (wrong) faults.push(`in the stream: ${wrong}`)
+    const figures = { seed, sort: contentType, records: asked.length, kills: server.kills, endedMs, ...proxy.counts }
+    return { faults, figures, log: proxy.log }
   } finally {
     stopped.abort()
     await proxy.close()

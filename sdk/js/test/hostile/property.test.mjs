@@ -1,13 +1,14 @@
 // Whatever the network does and however often the server is killed: what a follower gets is what was acknowledged, exactly.
 import { test } from "node:test"
 
-import { followerOf } from "./client.mjs"
-import { judge } from "./harness.mjs"
+import { follow, followerOf, WebSocket, writer } from "./client.mjs"
+import { judge, judgeWriter } from "./harness.mjs"
 import { Random } from "./random.mjs"
 import { eachSeed, limit, SECONDS } from "./seeds.mjs"
 
 const FILE = "property.test.mjs"
-const SEEDS = 12 // About a minute.
+const SEEDS = 12 // About forty seconds.
+const WRITER_SEEDS = 4
 const WAYS = ["websocket", "sse", "long-poll", "short-poll"]
 
 const FOLLOWERS = "followers receive exactly what was acknowledged"
@@ -20,5 +21,17 @@ test(FOLLOWERS, limit(SEEDS), () =>
       return random.chance(0.3) ? { transports: some.slice(0, random.between(1, 4)) } : {}
     }
     return judge({ seed, seconds: SECONDS, follower: followerOf(options), followers: 6 })
+  }),
+)
+
+const WRITER = "what a writer was told is in the stream is there, once and in order"
+test(WRITER, limit(WRITER_SEEDS), () =>
+  eachSeed(WRITER, FILE, WRITER_SEEDS, (seed) => {
+    // Half of them beside a reader of the same page, whose WebSocket it may use.
+    const make = (url, { seed, signal }) => {
+      if (seed % 2 === 0) follow(url, { signal, WebSocket, share: "page", onRecord() {} }).on("end", () => {})
+      return writer(url, { signal, WebSocket })
+    }
+    return judgeWriter({ seed, seconds: SECONDS, writer: make })
   }),
 )
