@@ -43,6 +43,9 @@ pub const LINGER_MAX: Duration = Duration::from_secs(10);
 /// An SSE comment after so long without a word: proxies cut silent connections at 30 to 60 s, and a dead one is noticed.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// `heartbeat=`, in seconds: rarer words would not tell of a cut in time.
+pub const HEARTBEAT_SECONDS_MAX: u8 = 60;
+
 /// A WebSocket ping after so long; a client that has sent nothing at all until the next one is gone.
 pub const PING: Duration = Duration::from_secs(30);
 

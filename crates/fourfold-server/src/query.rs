@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use fourfold_protocol::{Code, Refusal, Start};
 
-use crate::limits::{ANSWER_RECORDS_MAX, LINGER_MAX, LONG_POLL_WAIT_MAX};
+use crate::{
+    limits::{ANSWER_RECORDS_MAX, HEARTBEAT_SECONDS_MAX, LINGER_MAX, LONG_POLL_WAIT_MAX},
+    transports::heartbeat::Heartbeat,
+};
 
 /// The raw parameters that mean something here, percent-decoded. Others are ignored, as the protocol asks.
 #[derive(Debug, Default)]
@@ -14,6 +17,8 @@ pub(crate) struct Query {
     limit: Option<String>,
     timeout: Option<String>,
     linger: Option<String>,
+    heartbeat: Option<String>,
+    records: Option<String>,
     cursor: Option<String>,
     pub(crate) prefix: Option<String>,
     pub(crate) after: Option<String>,
@@ -37,6 +42,8 @@ impl Query {
                 "limit" => &mut query.limit,
                 "timeout" => &mut query.timeout,
                 "linger" => &mut query.linger,
+                "heartbeat" => &mut query.heartbeat,
+                "records" => &mut query.records,
                 "cursor" => &mut query.cursor,
                 "prefix" => &mut query.prefix,
                 "after" => &mut query.after,
@@ -102,6 +109,26 @@ impl Query {
         Ok(Duration::from_millis(millis).min(LINGER_MAX))
     }
 
+    pub(crate) fn heartbeat(&self) -> Result<Option<Heartbeat>, Refusal> {
+        let Some(text) = &self.heartbeat else { return Ok(None) };
+        match decimal(text).and_then(Heartbeat::of_seconds) {
+            Some(heartbeat) => Ok(Some(heartbeat)),
+            None => {
+                let detail = format!("'heartbeat' is a number of seconds from 1 to {HEARTBEAT_SECONDS_MAX}");
+                Err(Refusal::new(Code::InvalidQuery, detail))
+            }
+        }
+    }
+
+    /// Not with `records=none`.
+    pub(crate) fn wants_records(&self) -> Result<bool, Refusal> {
+        match self.records.as_deref() {
+            None => Ok(true),
+            Some("none") => Ok(false),
+            Some(_) => Err(Refusal::new(Code::InvalidQuery, "'records' is 'none', or is left out")),
+        }
+    }
+
     /// The `streamCursor` that the client echoes; one that is not ours is as good as none.
     pub(crate) fn cursor(&self) -> Option<u64> {
         self.cursor.as_deref().and_then(decimal)
@@ -154,6 +181,12 @@ mod tests {
         assert_eq!(query("limit=99999").records().unwrap(), Some(ANSWER_RECORDS_MAX));
         for bad in ["limit=0", "limit=", "limit=-1", "limit=x"] {
             assert_eq!(code(query(bad).records()), Code::InvalidQuery, "{bad}");
+        }
+        for (text, seconds) in [("heartbeat=1", 1), ("heartbeat=60", 60), ("heartbeat=61", 60), ("heartbeat=256", 60)] {
+            assert_eq!(query(text).heartbeat().unwrap().unwrap().every(), Duration::from_secs(seconds), "{text}");
+        }
+        for bad in ["heartbeat=", "heartbeat=0", "heartbeat=0.5", "heartbeat=-1", "heartbeat=x"] {
+            assert_eq!(code(query(bad).heartbeat()), Code::InvalidQuery, "{bad}");
         }
         for bad in ["timeout=", "timeout=inf", "timeout=1e9", "timeout=-1", "timeout=."] {
             assert_eq!(code(query(bad).timeout()), Code::InvalidQuery, "{bad}");

@@ -15,7 +15,11 @@ use crate::{
     context::Context,
     query::{Live, Query},
     timestamp,
-    transports::{Reader, long_poll, portions, short_poll, sse, websocket},
+    transports::{
+        Reader,
+        form::{self, Form},
+        long_poll, portions, short_poll, sse, websocket,
+    },
     websocket::Handshake,
 };
 
@@ -45,7 +49,11 @@ pub(crate) async fn get(
     let start = wanted.unwrap_or(Start::Oldest);
     if upgrade {
         let handshake = Handshake::read(request)?;
-        let reader = Reader::new(request, &query, cursor(&stream, start, context)?);
+        let mut cursor = cursor(&stream, start, context)?;
+        if !query.wants_records()? {
+            cursor.pass_records();
+        }
+        let reader = Reader::new(request, &query, cursor).beating(&query)?;
         return Ok(websocket::begin(handshake, reader));
     }
     if events {
@@ -53,33 +61,34 @@ pub(crate) async fn get(
             Some(id) => resumed(&stream, id, context),
             None => cursor(&stream, start, context)?,
         };
-        return Ok(sse::begin(Reader::new(request, &query, cursor)));
+        return Ok(sse::begin(Reader::new(request, &query, cursor).beating(&query)?));
     }
+    let form = if accepts(request, form::MESSAGE) { Form::Message } else { Form::Base };
     if live == Some(Live::LongPoll) {
         let waits = long_poll::Waits {
             timeout: query.timeout()?.unwrap_or(context.settings.long_poll_timeout),
             linger: query.linger()?,
         };
         if accepts(request, "application/x-ndjson") {
-            let reader = Reader::new(request, &query, cursor(&stream, start, context)?);
+            let reader = Reader::new(request, &query, cursor(&stream, start, context)?).beating(&query)?;
             return Ok(portions::begin(reader, waits));
         }
         let limit = query.records()?;
         let at = Cursor::place(&stream, start)?;
         let tail = stream.tail();
         if at < tail.position {
-            let mut read = short_poll::read(request, &query, &stream, at, context).await?;
+            let mut read = short_poll::read(request, &query, &stream, at, form, context).await?;
             short_poll::add_cursor(&mut read, &stream, query.cursor());
             return Ok(Reply::Whole(read));
         }
         let reader = Reader::new(request, &query, cursor(&stream, start, context)?);
-        return Ok(long_poll::begin(reader, waits, limit));
+        return Ok(long_poll::begin(reader, waits, limit, form));
     }
     let at = Cursor::place(&stream, start)?;
     if start == Start::Now {
-        return Ok(Reply::Whole(short_poll::nothing(&stream, at)));
+        return Ok(Reply::Whole(short_poll::nothing(&stream, at, form)));
     }
-    short_poll::read(request, &query, &stream, at, context).await.map(Reply::Whole)
+    short_poll::read(request, &query, &stream, at, form, context).await.map(Reply::Whole)
 }
 
 pub(crate) async fn head(name: &StreamName, context: &Context) -> Result<Answer, Refusal> {

@@ -90,6 +90,11 @@ impl Socket {
         Self { tcp, reader: Reader::new(agreed), agreed, unread, limits: Limits { message_bytes_max } }
     }
 
+    /// The compression that both sides understand.
+    pub(crate) fn agreed(&self) -> Option<Agreed> {
+        self.agreed
+    }
+
     /// What the client sent next: a whole message, a control frame, or how it broke the protocol; after that nothing more comes.
     ///
     /// One at a time: what was read behind it stays as it came, so that little input cannot be inflated to much at once.

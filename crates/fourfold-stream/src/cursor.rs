@@ -34,6 +34,7 @@ pub struct Cursor {
     shard: Shard,
     greeted: bool,
     finished: bool,
+    passing: bool,
 }
 
 /// What a cursor finds.
@@ -112,7 +113,7 @@ impl Cursor {
     #[must_use]
     pub fn new(stream: Arc<Stream>, at: u64, shard: Shard) -> Self {
         stream.joined(shard);
-        Self { stream, at, floor: 0, gap: None, shard, greeted: false, finished: false }
+        Self { stream, at, floor: 0, gap: None, shard, greeted: false, finished: false, passing: false }
     }
 
     /// The first frame will tell a gap from `lost` to where the cursor stands.
@@ -128,6 +129,16 @@ impl Cursor {
     /// The first frame need not say where the cursor stands: [`next`](Self::next) waits for a record or the end.
     pub fn greeted(&mut self) {
         self.greeted = true;
+    }
+
+    /// Records are passed over unread from now on: frames only say where the tail is, and the end.
+    pub fn pass_records(&mut self) {
+        self.passing = true;
+    }
+
+    /// The next frame comes at once and says where the cursor stands, also without a record: a word in silence.
+    pub fn greet(&mut self) {
+        self.greeted = false;
     }
 
     /// The stream it is on.
@@ -159,10 +170,18 @@ impl Cursor {
         if self.finished {
             return Next::Ended(Ended::Closed);
         }
+        if self.passing {
+            self.at = tail.position;
+        }
         if self.at == tail.position && self.greeted && !tail.closed && self.gap.is_none() {
             return Next::Wait;
         }
         let interval = self.interval();
+        if self.passing {
+            // Neither shared frames nor recent records: the tail may have moved on since, and they with it.
+            let frame = self.encode(dialect, &[], interval);
+            return self.take(frame);
+        }
         let key = Key { dialect: dialect.number(), from: self.at, interval };
         let shared = limit == PORTION && self.gap.is_none();
         if shared {
@@ -271,4 +290,64 @@ pub fn within<'a>(records: impl Iterator<Item = &'a Record>, limit: Limit) -> im
             *n == 0 || bytes <= limit.bytes
         })
         .map(|(_, record)| record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Relay, Streams,
+        engine::{Retention, StreamConfig},
+        stream::{RECENT_APPEND_BYTES_MAX, Tail},
+    };
+    use bytes::Bytes;
+    use fourfold_protocol::{Epoch, StreamName};
+
+    struct Nothing;
+
+    impl Dialect for Nothing {
+        fn number(&self) -> u8 {
+            0
+        }
+
+        fn encode(&self, portion: &Portion<'_>) -> Bytes {
+            assert!(portion.records.is_empty());
+            Bytes::new()
+        }
+    }
+
+    #[test]
+    fn a_cursor_that_passes_records_over_is_never_behind() {
+        let streams = Streams::new(Relay::new(1).0);
+        let config = StreamConfig {
+            content_type: "text/plain".into(),
+            ttl_seconds: None,
+            expires_at_ms: None,
+            retention: Retention::default(),
+            created_at_ms: 0,
+            forked: None,
+        };
+        let name = StreamName::new("a").expect("a plain name");
+        let stream = streams.heat(&name, Epoch(1), &Arc::new(config), 0, Tail::open(0));
+        let large = Bytes::from(vec![b'x'; RECENT_APPEND_BYTES_MAX + 1]); // Kept by the engine alone.
+        let append = |position: u64, closed: bool| {
+            stream.advance(vec![Record { position, data: large.clone() }], position + 1, closed, position);
+        };
+        let cursor = || Cursor::new(Arc::clone(&stream), 0, Shard(0));
+        let mut passing = cursor();
+        passing.pass_records();
+        append(0, false);
+        assert!(matches!(cursor().next(&Nothing, PORTION), Next::Behind), "only the engine has it");
+        let greeting = passing.next(&Nothing, PORTION);
+        assert!(matches!(greeting, Next::Frame(Frame { records: 0, next: 1, up_to_date: true, closed: false, .. })));
+        append(1, false);
+        assert!(matches!(passing.next(&Nothing, PORTION), Next::Wait));
+        assert_eq!(passing.at(), 2);
+        passing.greet();
+        assert!(matches!(passing.next(&Nothing, PORTION), Next::Frame(Frame { records: 0, next: 2, .. })));
+        append(2, true);
+        let end = passing.next(&Nothing, PORTION);
+        assert!(matches!(end, Next::Frame(Frame { records: 0, next: 3, up_to_date: true, closed: true, .. })));
+        assert!(matches!(passing.next(&Nothing, PORTION), Next::Ended(Ended::Closed)));
+    }
 }

@@ -23,6 +23,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
+use super::heartbeat::Heartbeat;
 use crate::{
     connection,
     context::{Context, Seat},
@@ -35,6 +36,7 @@ pub(crate) const NDJSON: u8 = 2;
 pub(crate) const LONG_POLL: u8 = 3;
 pub(crate) const WEBSOCKET: u8 = 4;
 pub(crate) const WEBSOCKET_DEFLATED: u8 = 5;
+pub(crate) const LONG_POLL_MESSAGE: u8 = 6;
 
 /// After so many portions in a row a task lets the others of its shard run.
 pub(crate) const PORTIONS_A_TURN: usize = 16;
@@ -56,6 +58,8 @@ pub(crate) struct Follow<M> {
     pub(crate) manner: M,
     /// In chunks, or (for HTTP/1.0) until the connection ends.
     pub(crate) chunked: bool,
+    /// What the client wants to hear in silence, in place of the manner's beat.
+    pub(crate) heartbeat: Option<Heartbeat>,
     /// For answers that end by themselves.
     pub(crate) terms: Option<Box<Terms>>,
 }
@@ -117,6 +121,9 @@ impl<M: Manner> Follow<M> {
             if !idle && Box::pin(self.work(drained)).await? {
                 return Ok(());
             }
+            if self.heartbeat.is_some() {
+                timer.as_mut().reset(self.alarm()); // It counts from the last word.
+            }
             if self.context.drain.begun() {
                 let after_ms = Some(self.context.come_back_ms());
                 return Box::pin(self.say_goodbye(Code::Draining.as_str(), after_ms)).await;
@@ -139,6 +146,8 @@ impl<M: Manner> Follow<M> {
                 Woken::Busy => {}
                 Woken::Moved => {
                     if let Some(linger) = self.terms.as_ref().map(|terms| terms.linger).filter(|t| !t.is_zero()) {
+                        let silence = timer.deadline().saturating_duration_since(Instant::now());
+                        let linger = if self.heartbeat.is_some() { linger.min(silence) } else { linger };
                         Box::pin(self.gather(linger)).await;
                     }
                 }
@@ -146,7 +155,9 @@ impl<M: Manner> Follow<M> {
                     if self.terms.as_ref().is_some_and(|terms| Instant::now() >= terms.deadline) {
                         return Ok(());
                     }
-                    if let Some((_, beat)) = M::BEAT {
+                    if self.heartbeat.is_some() {
+                        self.cursor.greet();
+                    } else if let Some((_, beat)) = M::BEAT {
                         self.write(chunk(beat)).await?;
                     }
                     timer.as_mut().reset(self.alarm());
@@ -175,9 +186,11 @@ impl<M: Manner> Follow<M> {
 
     /// When to wake up in silence.
     fn alarm(&self) -> Instant {
-        match (&self.terms, M::BEAT) {
-            (Some(terms), _) => terms.deadline,
-            (None, Some((every, _))) => Instant::now() + every,
+        let asked = self.heartbeat.map(Heartbeat::every);
+        let beat = M::BEAT.map(|(every, _)| every).into_iter().chain(asked).min().map(|every| Instant::now() + every);
+        match (&self.terms, beat) {
+            (Some(terms), beat) => beat.map_or(terms.deadline, |beat| beat.min(terms.deadline)),
+            (None, Some(beat)) => beat,
             (None, None) => unreachable!("an answer without an end has a heartbeat"),
         }
     }

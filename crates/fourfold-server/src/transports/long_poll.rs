@@ -17,10 +17,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{
-    Live, Reader,
-    short_poll::{body, etag, put_place},
-};
+use super::{Live, Reader, form::Form, short_poll::put_place};
 use crate::{
     answer::{self, Framing},
     connection::{self, Reply},
@@ -43,16 +40,17 @@ pub(crate) struct LongPoll {
     deadline: Instant,
     linger_ms: u16,
     limit: Limit,
+    form: Form,
     keeps_alive: bool,
 }
 
-pub(crate) fn begin(reader: Reader, waits: Waits, limit: Option<usize>) -> Reply {
+pub(crate) fn begin(reader: Reader, waits: Waits, limit: Option<usize>, form: Form) -> Reply {
     let Reader { mut cursor, keeps_alive, .. } = reader;
     cursor.greeted();
     let limit = limit.map_or(PORTION, |records| Limit { records, ..PORTION });
     let deadline = Instant::now() + waits.timeout;
     let linger_ms = u16::try_from(waits.linger.as_millis()).unwrap_or(u16::MAX);
-    Reply::Live(Box::new(Live::LongPoll(LongPoll { cursor, deadline, linger_ms, limit, keeps_alive })))
+    Reply::Live(Box::new(Live::LongPoll(LongPoll { cursor, deadline, linger_ms, limit, form, keeps_alive })))
 }
 
 enum Woken {
@@ -128,7 +126,7 @@ impl LongPoll {
     /// The answer with what there is now.
     async fn read(&mut self, context: &Context) -> Bytes {
         let stream = Arc::clone(self.cursor.stream());
-        let dialect = Whole { stream: &stream, from: self.cursor.at() };
+        let dialect = Whole { stream: &stream, from: self.cursor.at(), form: self.form };
         match self.cursor.next(&dialect, self.limit) {
             Next::Frame(Frame { records: 0, closed: true, .. }) => self.silence(context),
             Next::Frame(frame) => frame.bytes,
@@ -147,7 +145,7 @@ impl LongPoll {
         let stream = self.cursor.stream();
         let closed = stream.tail().closed;
         let mut parts = answer::head(StatusCode::NO_CONTENT);
-        put_place(&mut parts, stream, self.cursor.at(), self.cursor.at(), true, closed);
+        put_place(&mut parts, stream, self.cursor.at(), self.cursor.at(), true, closed, self.form);
         answer::put(&mut parts, header::CACHE_CONTROL, "no-store");
         if !closed {
             answer::put(&mut parts, answer::STREAM_CURSOR, &self.cursor.interval().to_string());
@@ -172,6 +170,7 @@ fn refused(refusal: &Refusal) -> Bytes {
 struct Whole<'a> {
     stream: &'a Stream,
     from: u64,
+    form: Form,
 }
 
 impl Whole<'_> {
@@ -182,7 +181,7 @@ impl Whole<'_> {
 
 impl Dialect for Whole<'_> {
     fn number(&self) -> u8 {
-        super::follow::LONG_POLL
+        self.form.dialect()
     }
 
     fn encode(&self, portion: &Portion<'_>) -> Bytes {
@@ -191,12 +190,11 @@ impl Dialect for Whole<'_> {
             return refused(&refusal);
         }
         let mut parts = answer::head(StatusCode::OK);
-        let body = body(portion.kind, portion.records);
-        put_place(&mut parts, self.stream, self.from, portion.next.position, portion.up_to_date, portion.closed);
-        let etag = etag(self.stream, self.from, portion.next.position, portion.closed);
-        answer::put(&mut parts, header::ETAG, &etag);
+        let body = self.form.body(portion);
+        let next = portion.next.position;
+        put_place(&mut parts, self.stream, self.from, next, portion.up_to_date, portion.closed, self.form);
         parts.headers.remove(answer::STREAM_POLL_AFTER);
-        answer::put(&mut parts, header::CONTENT_TYPE, &self.stream.config().content_type);
+        answer::put(&mut parts, header::CONTENT_TYPE, self.form.content_type(self.stream));
         answer::put(&mut parts, header::CACHE_CONTROL, "no-store");
         if let Some(cursor) = portion.cursor {
             answer::put(&mut parts, answer::STREAM_CURSOR, &cursor.to_string());

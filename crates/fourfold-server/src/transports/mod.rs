@@ -8,11 +8,14 @@
 //! | [`sse`] | until the client goes | events for each portion |
 //! | [`websocket`] | until the client goes | a message for each portion, and reads appends |
 //!
+//! What the two polls have in their body is a [`form`].
+//!
 //! To add one: a dialect (how a portion becomes bytes), a `begin` that `subscribe` calls, a line here and in [`Live`].
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fourfold_protocol::Refusal;
 use fourfold_stream::Cursor;
 use http::{Request, Version};
 use tokio::net::TcpStream;
@@ -23,7 +26,11 @@ use crate::{
     query::Query,
 };
 
+use heartbeat::Heartbeat;
+
 mod follow;
+pub(crate) mod form;
+pub(crate) mod heartbeat;
 pub(crate) mod long_poll;
 pub(crate) mod portions;
 pub(crate) mod short_poll;
@@ -57,6 +64,7 @@ pub(crate) struct Reader {
     /// HTTP/1.0 (many proxies' default to their upstream) knows no chunks.
     pub(crate) chunked: bool,
     pub(crate) keeps_alive: bool,
+    pub(crate) heartbeat: Option<Heartbeat>,
 }
 
 impl Reader {
@@ -64,6 +72,12 @@ impl Reader {
         if let Some(seen) = query.cursor() {
             cursor.seen_cursor(seen);
         }
-        Self { cursor, chunked: request.version() == Version::HTTP_11, keeps_alive: keeps_alive(request) }
+        let chunked = request.version() == Version::HTTP_11;
+        Self { cursor, chunked, keeps_alive: keeps_alive(request), heartbeat: None }
+    }
+
+    /// With the heartbeat that the query asks for.
+    pub(crate) fn beating(self, query: &Query) -> Result<Self, Refusal> {
+        Ok(Self { heartbeat: query.heartbeat()?, ..self })
     }
 }

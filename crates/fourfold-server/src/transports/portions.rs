@@ -39,11 +39,11 @@ impl Portions {
         context: Arc<Context>,
         seat: Seat,
     ) -> impl Future<Output = ()> + Send {
-        let Reader { cursor, chunked, keeps_alive } = self.reader;
+        let Reader { cursor, chunked, keeps_alive, heartbeat } = self.reader;
         let next_request = (keeps_alive && chunked).then_some(unread);
         let head = head(chunked, next_request.is_some());
         let terms = Some(Box::new(Terms { deadline: self.deadline, linger: self.linger, next_request }));
-        Follow { cursor, socket, context, seat, manner: Lines, chunked, terms }.run(head)
+        Follow { cursor, socket, context, seat, manner: Lines, chunked, heartbeat, terms }.run(head)
     }
 }
 
@@ -52,6 +52,7 @@ fn head(chunked: bool, keeps_alive: bool) -> Vec<u8> {
     for (name, value) in [
         (header::CONTENT_TYPE, "application/x-ndjson"),
         (header::CACHE_CONTROL, "no-store, no-transform"),
+        (header::VARY, "Accept"),
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ] {
         answer::put(&mut parts, name, value);
@@ -81,7 +82,7 @@ impl Dialect for Lines {
 }
 
 impl Manner for Lines {
-    // The answer ends within a minute: nothing needs to be kept awake, and every line stays a message.
+    // The answer ends within a minute: nothing needs to be kept awake unless the client asks for it, and every line stays a message.
     const BEAT: Option<(Duration, &'static [u8])> = None;
 
     fn goodbye(&self, code: &str, after_ms: Option<u64>, next: Offset) -> String {

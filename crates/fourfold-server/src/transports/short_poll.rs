@@ -2,10 +2,11 @@
 
 use std::{fmt::Write, sync::Arc};
 
-use fourfold_protocol::{Kind, Record, Refusal, Start};
+use fourfold_protocol::{Portion, Record, Refusal, Start};
 use fourfold_stream::{Limit, ReadError, Stream};
 use http::{Request, StatusCode, header, response::Parts};
 
+use super::form::Form;
 use crate::{
     answer::{self, Answer},
     context::{Context, not_found, unavailable},
@@ -19,16 +20,17 @@ pub(crate) async fn read<B>(
     query: &Query,
     stream: &Arc<Stream>,
     at: u64,
+    form: Form,
     context: &Context,
 ) -> Result<Answer, Refusal> {
     let limit = Limit { records: query.records()?.unwrap_or(ANSWER_RECORDS_MAX), bytes: ANSWER_BYTES_MAX };
     // The tail before the records: what is appended in between is not told as read.
     let tail = stream.tail();
-    let whole = etag(stream, at, tail.position, tail.closed);
+    let whole = etag(stream, at, tail.position, tail.closed, form);
     if matches(request, &whole) {
         // The client has [at, tail) from an answer that was not cut short, and nothing was appended since.
         let mut parts = answer::head(StatusCode::NOT_MODIFIED);
-        put_place(&mut parts, stream, at, tail.position, true, tail.closed);
+        put_place(&mut parts, stream, at, tail.position, true, tail.closed, form);
         answer::put(&mut parts, header::CACHE_CONTROL, "no-store");
         return Ok(answer::empty(parts));
     }
@@ -36,35 +38,36 @@ pub(crate) async fn read<B>(
     let up_to_date = next >= tail.position;
     let closed = up_to_date && tail.closed;
     let mut parts = answer::head(StatusCode::OK);
-    put_place(&mut parts, stream, at, next, up_to_date, closed);
-    answer::put(&mut parts, header::CONTENT_TYPE, &stream.config().content_type);
+    put_place(&mut parts, stream, at, next, up_to_date, closed, form);
+    answer::put(&mut parts, header::CONTENT_TYPE, form.content_type(stream));
     match query.start() {
         Ok(Some(Start::At(offset))) if !up_to_date && offset.epoch == stream.epoch() => {
             // It can never change: the next one, at the tail, can, and what "the start" means.
             answer::put(&mut parts, header::CACHE_CONTROL, "public, max-age=60, stale-while-revalidate=300");
-            answer::put(&mut parts, header::VARY, "Accept");
         }
         // A later fork at this URL would know the same token of its source, and have other records behind it: the ETag tells.
         Ok(Some(Start::At(_))) if !up_to_date => answer::put(&mut parts, header::CACHE_CONTROL, "no-cache"),
         _ => answer::put(&mut parts, header::CACHE_CONTROL, "no-store"),
     }
-    let tag = etag(stream, at, next, closed);
+    let tag = etag(stream, at, next, closed, form);
     if matches(request, &tag) {
         parts.status = StatusCode::NOT_MODIFIED;
         return Ok(answer::empty(parts));
     }
-    Ok(answer::full(parts, body(stream.kind(), &records)))
+    Ok(answer::full(parts, form.body(&portion(stream, &records, next, up_to_date, closed))))
 }
 
 /// The answer to `offset=now`: where the tail is.
-pub(crate) fn nothing(stream: &Stream, at: u64) -> Answer {
+pub(crate) fn nothing(stream: &Stream, at: u64, form: Form) -> Answer {
     let tail = stream.tail();
     let mut parts = answer::head(StatusCode::OK);
-    put_place(&mut parts, stream, at, at, tail.position == at, tail.closed && tail.position == at);
+    let up_to_date = tail.position == at;
+    let closed = up_to_date && tail.closed;
+    put_place(&mut parts, stream, at, at, up_to_date, closed, form);
     parts.headers.remove(header::ETAG);
-    answer::put(&mut parts, header::CONTENT_TYPE, &stream.config().content_type);
+    answer::put(&mut parts, header::CONTENT_TYPE, form.content_type(stream));
     answer::put(&mut parts, header::CACHE_CONTROL, "no-store");
-    answer::full(parts, body(stream.kind(), &[]))
+    answer::full(parts, form.body(&portion(stream, &[], at, up_to_date, closed)))
 }
 
 /// Adds what a live answer has beyond a plain one.
@@ -76,28 +79,24 @@ pub(crate) fn add_cursor(answer: &mut Answer, stream: &Arc<Stream>, seen: Option
     answer.headers_mut().insert(answer::STREAM_CURSOR, cursor.parse().expect("digits are a header value"));
 }
 
-/// Records as the stream's own content type has them.
-pub(crate) fn body(kind: Kind, records: &[Record]) -> Vec<u8> {
-    let bytes: usize = records.iter().map(|r| r.data.len() + 1).sum();
-    let mut body = Vec::with_capacity(bytes + 2);
-    if kind == Kind::Json {
-        body.push(b'[');
-    }
-    for (n, record) in records.iter().enumerate() {
-        if kind == Kind::Json && n > 0 {
-            body.push(b',');
-        }
-        body.extend_from_slice(&record.data);
-    }
-    if kind == Kind::Json {
-        body.push(b']');
-    }
-    body
+fn portion<'a>(stream: &'a Stream, records: &'a [Record], next: u64, up_to_date: bool, closed: bool) -> Portion<'a> {
+    let chain = stream.config().forked.as_ref().map_or(&[][..], |fork| &fork.chain);
+    let next = stream.offset(next);
+    Portion { kind: stream.kind(), records, next, chain, up_to_date, closed, cursor: None, gap: None }
 }
 
-/// The headers that say where the reader stands.
-pub(crate) fn put_place(parts: &mut Parts, stream: &Stream, from: u64, next: u64, up_to_date: bool, closed: bool) {
+/// The headers that say where the reader stands, and in which form it is told.
+pub(crate) fn put_place(
+    parts: &mut Parts,
+    stream: &Stream,
+    from: u64,
+    next: u64,
+    up_to_date: bool,
+    closed: bool,
+    form: Form,
+) {
     answer::put_next(parts, stream.offset(next));
+    answer::put(parts, header::VARY, "Accept");
     if up_to_date {
         answer::put(parts, answer::STREAM_UP_TO_DATE, "true");
     }
@@ -106,14 +105,16 @@ pub(crate) fn put_place(parts: &mut Parts, stream: &Stream, from: u64, next: u64
     } else if up_to_date {
         answer::put(parts, answer::STREAM_POLL_AFTER, &stream.poll_after().as_millis().to_string());
     }
-    answer::put(parts, header::ETAG, &etag(stream, from, next, closed));
+    answer::put(parts, header::ETAG, &etag(stream, from, next, closed, form));
 }
 
 /// The epoch is unique on the server, so it stands for the stream.
-pub(crate) fn etag(stream: &Stream, from: u64, next: u64, closed: bool) -> String {
+fn etag(stream: &Stream, from: u64, next: u64, closed: bool, form: Form) -> String {
     let mut tag = String::with_capacity(64);
     let closed = if closed { ":c" } else { "" };
-    write!(tag, "\"{:012x}:{from}:{next}{closed}\"", stream.epoch().0).expect("writing to a String does not fail");
+    let form = form.tag();
+    write!(tag, "\"{:012x}:{from}:{next}{closed}{form}\"", stream.epoch().0)
+        .expect("writing to a String does not fail");
     tag
 }
 

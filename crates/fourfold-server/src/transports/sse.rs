@@ -31,9 +31,9 @@ pub(crate) fn begin(reader: Reader) -> Reply {
 
 impl Sse {
     pub(crate) fn run(self, socket: TcpStream, context: Arc<Context>, seat: Seat) -> impl Future<Output = ()> + Send {
-        let Reader { cursor, chunked, .. } = self.reader;
+        let Reader { cursor, chunked, heartbeat, .. } = self.reader;
         let head = head(cursor.stream().kind(), chunked);
-        Follow { cursor, socket, context, seat, manner: Events, chunked, terms: None }.run(head)
+        Follow { cursor, socket, context, seat, manner: Events, chunked, heartbeat, terms: None }.run(head)
     }
 }
 
@@ -42,6 +42,7 @@ fn head(kind: Kind, chunked: bool) -> Vec<u8> {
     for (name, value) in [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-cache, no-transform"),
+        (header::VARY, "Accept"),
         (HeaderName::from_static("x-accel-buffering"), "no"),
         (header::CONNECTION, "close"),
     ] {

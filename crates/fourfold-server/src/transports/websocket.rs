@@ -24,6 +24,7 @@ use tokio::{
 use super::{
     Live, Reader,
     follow::{PORTIONS_A_TURN, STREAM_DELETED, WEBSOCKET, WEBSOCKET_DEFLATED},
+    heartbeat::{Heartbeat, Pulse},
 };
 use crate::{
     answer::{self, Framing},
@@ -38,10 +39,12 @@ use crate::{
 pub(crate) struct WebSocket {
     cursor: Cursor,
     handshake: Handshake,
+    heartbeat: Option<Heartbeat>,
 }
 
 pub(crate) fn begin(handshake: Handshake, reader: Reader) -> Reply {
-    Reply::Live(Box::new(Live::WebSocket(WebSocket { cursor: reader.cursor, handshake })))
+    let Reader { cursor, heartbeat, .. } = reader;
+    Reply::Live(Box::new(Live::WebSocket(WebSocket { cursor, handshake, heartbeat })))
 }
 
 /// How the connection ends.
@@ -62,9 +65,8 @@ impl WebSocket {
     ) -> impl Future<Output = ()> + Send {
         let Handshake { accept, agreed } = self.handshake;
         let socket = Socket::new(tcp, unread, agreed, context.settings.body_bytes_max);
-        let dialect = Messages { agreed };
-        let mut conversation =
-            Conversation { cursor: self.cursor, socket, appends: None, dialect, context, _seat: seat };
+        let pulse = self.heartbeat.map(|heartbeat| Box::new(Pulse::new(heartbeat, Instant::now())));
+        let mut conversation = Conversation { cursor: self.cursor, socket, appends: None, pulse, context, _seat: seat };
         // A block and not an async fn: that would keep its arguments twice.
         async move {
             if conversation.socket.write(switching(&accept, agreed)).await.is_err() {
@@ -85,7 +87,8 @@ struct Conversation {
     socket: Socket,
     /// There once the client has appended.
     appends: Option<Box<Appends>>,
-    dialect: Messages,
+    /// There if the client wants to hear something in silence.
+    pulse: Option<Box<Pulse>>,
     context: Arc<Context>,
     _seat: Seat,
 }
@@ -94,7 +97,7 @@ enum Woken {
     Moved,
     Answers(Vec<u8>),
     Event(io::Result<Result<Event, websocket::Broken>>),
-    Ping,
+    Timer,
 }
 
 /// What writing all that is new came to.
@@ -111,7 +114,7 @@ enum Drained {
 impl Conversation {
     async fn follow(&mut self) -> io::Result<End> {
         let stream = Arc::clone(self.cursor.stream());
-        let mut ping = pin!(sleep_until(Instant::now() + PING));
+        let mut timer = pin!(sleep_until(self.alarm()));
         let mut heard = true;
         loop {
             let mut moved = pin!(stream.moved(self.cursor.shard()));
@@ -142,8 +145,8 @@ impl Conversation {
                 } else if let Poll::Ready(event) = self.socket.poll_event(cx) {
                     return Poll::Ready(Woken::Event(event));
                 }
-                if ping.as_mut().poll(cx).is_ready() {
-                    Poll::Ready(Woken::Ping)
+                if timer.as_mut().poll(cx).is_ready() {
+                    Poll::Ready(Woken::Timer)
                 } else if !idle {
                     Poll::Ready(Woken::Moved)
                 } else {
@@ -153,31 +156,56 @@ impl Conversation {
             .await;
             match woken {
                 Woken::Moved => {}
-                Woken::Answers(answers) => self.socket.write(answers).await?,
+                Woken::Answers(answers) => {
+                    self.socket.write(answers).await?;
+                    self.spoke();
+                }
                 Woken::Event(event) => {
                     heard = true;
                     if let Some(end) = Box::pin(self.take(event?)).await? {
                         return Ok(end);
                     }
                 }
-                Woken::Ping => {
-                    // Nothing since the last ping, not even its pong; also the end of a client that stops in mid-frame.
-                    if !std::mem::take(&mut heard) {
-                        return Err(io::ErrorKind::TimedOut.into());
+                Woken::Timer => {
+                    if self.pulse.as_mut().is_none_or(|pulse| pulse.ping_is_due(Instant::now())) {
+                        // Nothing since the last ping, not even its pong; also the end of a client that stops in mid-frame.
+                        if !std::mem::take(&mut heard) {
+                            return Err(io::ErrorKind::TimedOut.into());
+                        }
+                        self.socket.write(websocket::ping(&[])).await?;
                     }
-                    self.socket.write(websocket::ping(&[])).await?;
-                    ping.as_mut().reset(Instant::now() + PING);
+                    if self.pulse.as_mut().is_some_and(|pulse| pulse.beat_is_due(Instant::now())) {
+                        self.cursor.greet();
+                    }
+                    timer.as_mut().reset(self.alarm());
                 }
             }
         }
     }
 
+    /// When to wake up in silence.
+    fn alarm(&self) -> Instant {
+        self.pulse.as_ref().map_or_else(|| Instant::now() + PING, |pulse| pulse.alarm())
+    }
+
+    fn spoke(&mut self) {
+        if let Some(pulse) = &mut self.pulse {
+            pulse.spoke(Instant::now());
+        }
+    }
+
+    fn dialect(&self) -> Messages {
+        Messages { agreed: self.socket.agreed() }
+    }
+
     /// Writes what is new as long as that needs no waiting.
     fn drain(&mut self) -> io::Result<Drained> {
+        let dialect = self.dialect();
         for _ in 0..PORTIONS_A_TURN {
-            match self.cursor.next(&self.dialect, PORTION) {
+            match self.cursor.next(&dialect, PORTION) {
                 Next::Frame(frame) => {
                     let rest = self.socket.write_now(frame.bytes)?;
+                    self.spoke();
                     if !rest.is_empty() {
                         return Ok(Drained::Blocked(rest));
                     }
@@ -194,7 +222,11 @@ impl Conversation {
     async fn work(&mut self, busy: Drained) -> io::Result<Option<CloseCode>> {
         match busy {
             Drained::Idle => Ok(None),
-            Drained::Blocked(rest) => self.socket.write(rest).await.map(|()| None),
+            Drained::Blocked(rest) => {
+                self.socket.write(rest).await?;
+                self.spoke();
+                Ok(None)
+            }
             Drained::Turn => {
                 tokio::task::yield_now().await;
                 Ok(None)
@@ -211,9 +243,10 @@ impl Conversation {
                 Ok(Some(CloseCode::StreamClosed))
             }
             Drained::Ended(Ended::Deleted) => self.deleted().await.map(Some),
-            Drained::Behind => match self.cursor.catch_up(&*self.context.engine, &self.dialect, PORTION).await {
+            Drained::Behind => match self.cursor.catch_up(&*self.context.engine, &self.dialect(), PORTION).await {
                 Ok(frame) => {
                     self.socket.write(frame.bytes).await?;
+                    self.spoke();
                     tokio::task::yield_now().await; // An engine in memory never waits by itself.
                     Ok(None)
                 }

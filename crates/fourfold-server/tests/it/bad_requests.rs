@@ -123,7 +123,7 @@ fn reserved_names_are_refused_on_every_method() {
 #[test]
 fn a_known_parameter_given_twice_is_refused_and_an_unknown_one_ignored() {
     let harness = Harness::start();
-    for name in ["live", "limit", "timeout", "linger", "cursor"] {
+    for name in ["live", "limit", "timeout", "linger", "cursor", "heartbeat", "records"] {
         let target = format!("/v1/stream/witness?offset=-1&{name}=1&{name}=1");
         harness.get(&target).problem(400, "invalid-query");
     }
@@ -155,6 +155,18 @@ fn values_out_of_bounds_are_refused_where_they_apply() {
         let target = format!("/v1/stream/witness?offset=now&live=long-poll&linger={bad}");
         harness.get(&target).problem(400, "invalid-query");
         harness.ask("GET", &target, &ndjson, b"").problem(400, "invalid-query");
+    }
+    for bad in ["", "0", "-1", "x", "0.5", "1e3"] {
+        let target = |live: &str| format!("/v1/stream/witness?offset=now&heartbeat={bad}{live}");
+        harness.get(&target("&live=sse")).problem(400, "invalid-query");
+        harness.ask("GET", &target("&live=long-poll"), &ndjson, b"").problem(400, "invalid-query");
+        harness.ask("GET", &target(""), &HANDSHAKE, b"").problem(400, "invalid-query");
+        harness.get(&target("")).expect(200);
+    }
+    for bad in ["", "all", "None", "none,none"] {
+        let target = format!("/v1/stream/witness?offset=now&records={bad}");
+        harness.ask("GET", &target, &HANDSHAKE, b"").problem(400, "invalid-query");
+        harness.get(&target).expect(200);
     }
     for bad in ["", "websocket", "SSE", "sse,long-poll", "long_poll"] {
         harness.get(&format!("/v1/stream/witness?offset=now&live={bad}")).problem(400, "invalid-query");

@@ -6,6 +6,7 @@ use crate::{
     harness::{Harness, url},
     http::Client,
     live::Live,
+    message_form::MESSAGE,
     websocket::{Message, WebSocket},
 };
 
@@ -122,19 +123,25 @@ fn stalled_portions_are_told_the_gap_and_go_on() {
 fn a_long_poll_that_retention_passes_while_it_gathers_is_told_and_not_moved() {
     let harness = harness();
     let mut socket = WebSocket::greeted(&harness, "s");
-    let mut client = harness.connect();
-    client.request("GET", &format!("{}?offset=now&live=long-poll&linger=10000", url("s")), &[], b"");
-    harness.wait_for_followers("s", 2);
+    let clients = ["*/*", MESSAGE].map(|form| {
+        let mut client = harness.connect();
+        let target = format!("{}?offset=now&live=long-poll&linger=10000", url("s"));
+        client.request("GET", &target, &[("accept", form)], b"");
+        client
+    });
+    harness.wait_for_followers("s", 3);
     harness.append("s", "text/plain", b"0");
     socket.json();
     for n in 1..5 {
         harness.append("s", "text/plain", n.to_string().as_bytes());
     }
     harness.close("s");
-    let problem = client.answer().problem(410, "offset-trimmed");
-    let oldest = problem["oldestOffset"].as_str().expect("an offset");
-    assert_eq!(harness.get(&format!("{}?offset={oldest}", url("s"))).text(), "34");
-    // The connection is as good as before.
-    client.request("GET", &url("witness"), &[], b"");
-    client.answer().expect(200);
+    for mut client in clients {
+        let problem = client.answer().problem(410, "offset-trimmed");
+        let oldest = problem["oldestOffset"].as_str().expect("an offset");
+        assert_eq!(harness.get(&format!("{}?offset={oldest}", url("s"))).text(), "34");
+        // The connection is as good as before.
+        client.request("GET", &url("witness"), &[], b"");
+        client.answer().expect(200);
+    }
 }

@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::{
     harness::{Harness, PATIENCE, url},
     http::Client,
+    message_form::MESSAGE,
     websocket::{HANDSHAKE, WebSocket, tungstenite},
 };
 
@@ -152,13 +153,15 @@ impl<'a> Reader<'a> {
         let deadline = Instant::now() + 2 * PATIENCE;
         while !self.closed {
             assert!(Instant::now() < deadline, "stuck at {} of {RECORDS}", self.next);
-            match self.rng.u8(..9) {
+            match self.rng.u8(..11) {
                 0 | 1 => self.poll(""),
                 2 => self.poll("&live=long-poll"),
                 3 => self.poll("&live=long-poll&linger=3"),
                 4 => self.lines(),
                 5 | 6 => self.events(),
                 7 => self.frames(),
+                8 => self.poll_message(""),
+                9 => self.poll_message("&live=long-poll&linger=2"),
                 _ => self.messages(),
             }
         }
@@ -192,17 +195,28 @@ impl<'a> Reader<'a> {
     }
 
     fn poll(&mut self, live: &str) {
+        let Some((head, body)) = self.polled(live, &[]) else { return };
+        let numbers = if body.is_empty() { Vec::new() } else { numbers(self.kind, &body) };
+        self.take(&numbers, header(&head, "stream-next-offset").expect("an offset"));
+        self.closed |= header(&head, "stream-closed").is_some();
+    }
+
+    fn poll_message(&mut self, live: &str) {
+        let Some((head, body)) = self.polled(live, &[("accept", MESSAGE)]) else { return };
+        if head.contains(" 200 ") {
+            self.take_message(&serde_json::from_slice(&body).expect("one message"));
+        }
+        assert_eq!(header(&head, "stream-next-offset"), Some(&*self.offset));
+        self.closed |= header(&head, "stream-closed").is_some();
+    }
+
+    /// A whole answer to a poll.
+    fn polled(&mut self, live: &str, headers: &[(&str, &str)]) -> Option<(String, Vec<u8>)> {
         let limit = if self.rng.bool() { format!("&limit={}", self.rng.u8(1..20)) } else { String::new() };
         let target = format!("{}?offset={}{live}{limit}", url("s"), self.offset);
-        let Some((head, body)) = self.ask(&target, &[]) else { return };
-        let header =
-            |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::to_owned);
-        if header("content-length").and_then(|n| n.parse().ok()).is_some_and(|bytes: usize| body.len() < bytes) {
-            return; // Cut: as if it had never come.
-        }
-        let numbers = if body.is_empty() { Vec::new() } else { numbers(self.kind, &body) };
-        self.take(&numbers, &header("stream-next-offset").expect("an offset"));
-        self.closed |= header("stream-closed").is_some();
+        let (head, body) = self.ask(&target, headers)?;
+        let cut = header(&head, "content-length").and_then(|n| n.parse().ok()).is_some_and(|n: usize| body.len() < n);
+        (!cut).then_some((head, body)) // Cut: as if it had never come.
     }
 
     fn lines(&mut self) {
@@ -321,6 +335,10 @@ impl<'a> Reader<'a> {
         assert!(["200", "204", "101"].contains(&&head[9..12]), "{head}");
         Some((head, bytes[end + 4..].to_vec()))
     }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
 fn read(client: &mut Client, budget: usize) -> Vec<u8> {

@@ -1,0 +1,345 @@
+/**
+ * The pilot: reads one stream for one page, over whatever gets through. It judges a transport by evidence alone: did the
+ * first message come in time, does it show life. It falls back at once, and climbs back by running the better transport
+ * beside the one at work; the records that both bring are counted, so that none comes twice and none is lost.
+ *
+ * All that decides where it goes on is its hand: the offset up to which it has handed records to its followers.
+ */
+
+import { isToken } from "./message.js";
+import { slot } from "./slots.js";
+import { NEXT, type Happening } from "./states.js";
+import { longPoll } from "./transports/long_poll.js";
+import { shortPoll } from "./transports/short_poll.js";
+import { sse } from "./transports/sse.js";
+import { websocket } from "./transports/websocket.js";
+import type { Batch, Carrier, Connection, Ending, Fed, Feed, Problem, State, Target, Transport } from "./types.js";
+import { isOffline, watch } from "./weather.js";
+
+/** The first message is due within this time; after a round in which nothing worked, twice as long. */
+const PATIENCE_MS = 4000;
+const PATIENCE_MS_MAX = 30_000;
+
+const BACKOFF_MS = 250;
+const BACKOFF_MS_MAX = 30_000;
+
+/** A transport that failed is tried again after so long, and each time after twice as long. */
+const LEFT_MS = 5000;
+const LEFT_MS_MAX = 300_000;
+
+/** A connection that lived so long works: its past is forgotten. */
+const STABLE_MS = 30_000;
+
+const CARRIERS: Record<Transport, Carrier> = { websocket, sse, "long-poll": longPoll, "short-poll": shortPoll };
+
+export const TRANSPORTS = Object.keys(CARRIERS) as Transport[];
+
+/** A transport, and what became of it here. */
+interface Way {
+  name: Transport;
+  failures: number;
+  left: number;
+  leftUntil: number;
+}
+
+/** A transport at work. */
+interface Link {
+  way: Way;
+  /** Records that the followers have got from another link. */
+  skip: number;
+  /** When its first message came. */
+  proven: number;
+  over: boolean;
+  timer?: ReturnType<typeof setTimeout>;
+  connection?: Connection;
+  release?: () => void;
+}
+
+/** Reads from the offset `from` until its last follower leaves, or the stream ends; then calls `over`. */
+export function reader(target: Target, from: string, transports: Transport[], over: () => void): Feed {
+  const ways: Way[] = transports.map((name) => ({ name, failures: 0, left: 0, leftUntil: 0 }));
+  const feds: Fed[] = [];
+  const key = "fourfold " + target.origin;
+  let hand = from;
+  let state: State = { name: "connecting", transport: transports[0]! };
+  let main: Link | undefined;
+  let candidate: Link | undefined;
+  /** What is still to be tried before it waits. */
+  let round: Way[] | undefined;
+  let attempts = 0;
+  let waiting: ReturnType<typeof setTimeout> | undefined;
+  let climbing: ReturnType<typeof setTimeout> | undefined;
+  let resting = false;
+  let unwatch: (() => void) | undefined;
+
+  const happen = (event: Happening, more: { transport?: Transport; why?: string; until?: number; problem?: Problem }) => {
+    const next = { name: NEXT[state.name][event], ...more } as State;
+    if (JSON.stringify(next) === JSON.stringify(state)) return;
+    state = next;
+    for (const fed of feds.slice()) fed.told(state);
+  };
+
+  /** Ways that are not left come first, each in the order given. */
+  const order = () => {
+    const left = (way: Way) => way.leftUntil > Date.now();
+    return ways.filter((way) => !left(way)).concat(ways.filter(left));
+  };
+
+  const leave = (way: Way) => {
+    way.leftUntil = Date.now() + Math.min(LEFT_MS_MAX, LEFT_MS * 2 ** way.left++);
+  };
+
+  const drop = (link: Link | undefined) => {
+    if (!link || link.over) return;
+    link.over = true;
+    clearTimeout(link.timer);
+    if (link.connection) link.connection.stop();
+    if (link.release) link.release();
+    if (link === candidate) candidate = undefined;
+    if (link === main) main = undefined;
+  };
+
+  const halt = () => {
+    clearTimeout(waiting);
+    clearTimeout(climbing);
+    waiting = undefined;
+    drop(candidate);
+    drop(main);
+  };
+
+  const end = () => {
+    halt();
+    if (unwatch) unwatch();
+    unwatch = undefined;
+    over();
+  };
+
+  /** Begins with the next way of the round. */
+  const begin = () => {
+    if (main || waiting || resting || !feds.length) return;
+    if (!round) round = order();
+    const way = round.shift();
+    if (way) {
+      happen("begin", { transport: way.name });
+      main = link(way);
+      start(main);
+    } else wait("no transport gets through", 0);
+  };
+
+  const wait = (why: string, afterMs: number) => {
+    const backoff = Math.random() * Math.min(BACKOFF_MS_MAX, BACKOFF_MS * 2 ** attempts++);
+    const ms = Math.max(afterMs, backoff);
+    round = undefined;
+    happen("wait", { why: isOffline() ? "offline" : why, until: Date.now() + ms });
+    waiting = setTimeout(() => {
+      waiting = undefined;
+      begin();
+    }, ms);
+  };
+
+  const link = (way: Way): Link => ({ way, skip: 0, proven: 0, over: false });
+
+  const start = (it: Link) => {
+    const alive = (ms: number) => {
+      clearTimeout(it.timer);
+      if (!it.over) it.timer = setTimeout(() => lost(it, { why: "timeout" }), ms);
+    };
+    const go = () => {
+      alive(Math.min(PATIENCE_MS_MAX, PATIENCE_MS * 2 ** Math.max(0, attempts - 1)));
+      const connection = CARRIERS[it.way.name](target, hand, {
+        batch: (batch) => it.over || got(it, batch),
+        alive: (ms) => it.over || alive(ms),
+        ended: (ending) => it.over || lost(it, ending),
+      });
+      it.connection = connection;
+      if (it.over) connection.stop();
+    };
+    if (it.way.name !== "sse" && it.way.name !== "long-poll") return go();
+    slot(target.origin).then((release) => {
+      if (it.over) {
+        if (release) release();
+      } else if (release) {
+        it.release = release;
+        go();
+      } else lost(it, { why: "no slot" });
+    });
+  };
+
+  const got = (it: Link, batch: Batch) => {
+    if (!it.proven) {
+      if (it === candidate) {
+        // It cannot be told which of the records that it skips are in the gap. The other one goes on.
+        if (batch.gap) return lost(it, { why: "cut" });
+        drop(main);
+        main = it;
+        candidate = undefined;
+      }
+      it.proven = Date.now();
+      round = undefined;
+      remember(it.way.name);
+      for (const way of ways.slice(0, ways.indexOf(it.way))) if (way.failures && way.leftUntil < it.proven) leave(way);
+      climbLater();
+    }
+    if (it.skip) {
+      if (batch.gap) return lost(it, { why: "cut" });
+      const fresh = batch.records.length - it.skip;
+      it.skip = Math.max(0, -fresh);
+      if (fresh < 0) return;
+      batch = { ...batch, records: batch.records.slice(batch.records.length - fresh) };
+    }
+    deliver(it.way.name, { ...batch, from: hand });
+  };
+
+  const deliver = (transport: Transport, batch: Batch) => {
+    if (candidate) {
+      if (batch.gap) drop(candidate);
+      else candidate.skip += batch.records.length;
+    }
+    hand = batch.to;
+    for (const fed of feds.slice()) fed.offer(batch);
+    if (batch.closed) {
+      happen("end", {});
+      return end();
+    }
+    if (!feds.length) return;
+    happen(batch.upToDate ? "tail" : "behind", { transport });
+    if (feds.every((fed) => fed.full)) {
+      resting = true;
+      round = [main ? main.way : ways[0]!];
+      halt();
+    }
+  };
+
+  const lost = (it: Link, ending: Ending) => {
+    const { way, proven } = it;
+    const wasMain = it === main;
+    drop(it);
+    const now = Date.now();
+    if (ending.why === "refused" && wasMain) {
+      const { problem } = ending;
+      const oldest = problem.oldestOffset;
+      if (oldest && oldest !== hand) {
+        deliver(way.name, { from: hand, to: oldest, records: [], upToDate: false, closed: false, size: 0, gap: { from: hand, to: oldest } });
+        round = [way].concat(order());
+        return begin();
+      }
+      happen("refuse", { problem });
+      return end();
+    }
+    if (ending.why === "goodbye") {
+      if (ending.code === "stream-deleted") {
+        if (!wasMain) return;
+        happen("refuse", { problem: { status: 404, code: ending.code, title: "the stream was deleted" } });
+        return end();
+      }
+      target.renew();
+      if (!wasMain) return climbLater();
+      wait(ending.why, ending.afterMs);
+      round = [way].concat(order());
+      return;
+    }
+    if (ending.why === "unsupported") ways.splice(ways.indexOf(way), 1);
+    else if (ending.why === "no slot") way.leftUntil = now + LEFT_MS;
+    else {
+      if (proven && now - proven > STABLE_MS) way.failures = way.left = attempts = 0;
+      way.failures++;
+      if (!wasMain || way.failures > 1) leave(way);
+    }
+    if (!wasMain) return climbLater();
+    const afterMs = "afterMs" in ending && ending.afterMs;
+    if (afterMs || ending.why === "busy") return wait(ending.why, afterMs || 0);
+    if (ending.why === "token") {
+      if (way.failures > 1) return wait(ending.why, 0);
+      round = [way].concat(order());
+    } else if (proven) {
+      if (way.failures > 1) return wait(ending.why, 0);
+      round = [way].concat(order().filter((other) => other !== way));
+    } else if (round && !round.length) return wait(ending.why, 0);
+    begin();
+  };
+
+  /** Tries a better way beside the one at work, as soon as one is due. */
+  const climbLater = () => {
+    clearTimeout(climbing);
+    if (!main || candidate) return;
+    const better = ways.slice(0, ways.indexOf(main.way));
+    if (!better.length) return;
+    const due = Math.min(...better.map((way) => Math.max(way.leftUntil, main!.proven + LEFT_MS)));
+    climbing = setTimeout(() => {
+      climb(better.filter((way) => way.leftUntil <= Date.now())[0]);
+    }, Math.max(0, due - Date.now()));
+  };
+
+  const climb = (way: Way | undefined) => {
+    if (!main || !main.proven || candidate || !isToken(hand)) return;
+    if (!way) return climbLater();
+    candidate = link(way);
+    // What the link at work has still to skip, the candidate has not: it starts at the hand.
+    start(candidate);
+  };
+
+  /** The last known good way of this origin is tried first; a better one is climbed to. */
+  const remember = (name: Transport) => {
+    try {
+      if (localStorage.getItem(key) !== name) localStorage.setItem(key, name);
+    } catch {
+      // No storage here.
+    }
+  };
+
+  const recall = () => {
+    try {
+      const name = localStorage.getItem(key);
+      const known = ways.filter((way) => way.name === name);
+      if (known.length) round = known.concat(ways.filter((way) => way.name !== name));
+    } catch {
+      // No storage here.
+    }
+  };
+
+  const better = () => {
+    for (const way of ways) way.leftUntil = 0;
+    attempts = 0;
+    if (waiting) {
+      clearTimeout(waiting);
+      waiting = undefined;
+      round = undefined;
+    }
+    if (main) climb(ways[0]);
+    else begin();
+  };
+
+  recall();
+  return {
+    get state() {
+      return state;
+    },
+    get hand() {
+      return hand;
+    },
+    add(fed) {
+      if (!unwatch) unwatch = watch(better, halt);
+      feds.push(fed);
+      if (feds.length > 1) {
+        const live = fed.hand === "now" && state.name === "live";
+        fed.told(state);
+        fed.offer({ from: live ? "now" : hand, to: hand, records: [], upToDate: false, closed: false, size: 0 });
+      }
+      begin();
+    },
+    remove(fed) {
+      const at = feds.indexOf(fed);
+      if (at < 0) return;
+      feds.splice(at, 1);
+      if (!feds.length) end();
+    },
+    resume() {
+      for (const fed of feds.slice()) fed.offer({ from: hand, to: hand, records: [], upToDate: false, closed: false, size: 0 });
+      resting = false;
+      begin();
+    },
+    poke() {
+      if (main && main.connection && main.connection.poke) main.connection.poke();
+    },
+  };
+}

@@ -1,0 +1,63 @@
+/** Makes a {@link Target} of what the application gave: the URL made absolute, the credentials, what may be shared. */
+
+import type { Credentials, Target, TargetOptions } from "./types.js";
+
+/** A token is asked for anew so long before it expires, if it is a JWT that says when. */
+const EXPIRY_MARGIN_MS = 30_000;
+
+const ids = new WeakMap<object, number>();
+let idLast = 0;
+
+function id(it: object | undefined): number {
+  if (!it) return 0;
+  if (!ids.has(it)) ids.set(it, ++idLast);
+  return ids.get(it)!;
+}
+
+export function targetOf(url: string | URL, options: TargetOptions): Target {
+  const absolute = new URL(`${url}`, typeof location === "object" ? location.href : undefined);
+  absolute.hash = "";
+  const { headers, token: ask, WebSocket: Socket } = options;
+  const dynamic = typeof headers === "function";
+  const key = absolute.href + (dynamic ? "" : " " + JSON.stringify(headers));
+  let token: Promise<string> | undefined;
+  let expires = Infinity;
+
+  return {
+    url: absolute.href,
+    origin: absolute.origin,
+    identity: `${key} ${id(dynamic ? headers : undefined)} ${id(ask)} ${id(Socket as object)}`,
+    identityInTabs: dynamic || ask ? undefined : key,
+    WebSocket: Socket as typeof WebSocket,
+    holdSeconds: 20,
+    credentials() {
+      if (!dynamic && !ask) return { headers: headers || {} };
+      return (async () => {
+        const credentials: Credentials = { headers: { ...(dynamic ? await headers() : headers) } };
+        if (ask) {
+          if (!token || Date.now() > expires - EXPIRY_MARGIN_MS) {
+            token = Promise.resolve(ask());
+            // A failure is not kept; who waits for it hears of it below.
+            token.then((value) => (expires = expiryOf(value)), () => (token = undefined));
+          }
+          credentials.token = await token;
+          credentials.headers.Authorization = "Bearer " + credentials.token;
+        }
+        return credentials;
+      })();
+    },
+    renew() {
+      token = undefined;
+      return !!ask;
+    },
+  };
+}
+
+/** When a JWT expires, in milliseconds since 1970. */
+function expiryOf(token: string): number {
+  try {
+    return JSON.parse(atob(token.split(".")[1]!.replace(/-/g, "+").replace(/_/g, "/"))).exp * 1000 || Infinity;
+  } catch {
+    return Infinity;
+  }
+}

@@ -1,0 +1,83 @@
+/** A real server for tests, on a free port of loopback. `FOURFOLD_BIN` names the binary. */
+
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+
+const binary = process.env.FOURFOLD_BIN || ["target/debug/fourfold", "../../target/debug/fourfold"].find((path) => existsSync(path)) || "fourfold";
+
+export class Server {
+  private constructor(
+    private child: ChildProcess,
+    private readonly data: string,
+    readonly port: number,
+    private readonly flags: string[],
+  ) {}
+
+  static async start(...flags: string[]): Promise<Server> {
+    const data = mkdtempSync(join(tmpdir(), "fourfold-test-"));
+    const [child, port] = await launch(data, 0, flags);
+    return new Server(child, data, port, flags);
+  }
+
+  get origin(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  url(name: string): string {
+    return `${this.origin}/v1/stream/${name}`;
+  }
+
+  async create(name: string, contentType = "application/json", headers: Record<string, string> = {}): Promise<string> {
+    const answer = await fetch(this.url(name), { method: "PUT", headers: { "Content-Type": contentType, ...headers } });
+    if (answer.status !== 201) throw new Error(`creating ${name}: ${answer.status} ${await answer.text()}`);
+    return this.url(name);
+  }
+
+  async append(name: string, records: unknown[], contentType = "application/json"): Promise<string> {
+    const body = contentType === "application/json" ? JSON.stringify(records) : (records[0] as string);
+    const answer = await fetch(this.url(name), { method: "POST", headers: { "Content-Type": contentType }, body });
+    if (!answer.ok) throw new Error(`appending to ${name}: ${answer.status} ${await answer.text()}`);
+    return answer.headers.get("stream-next-offset")!;
+  }
+
+  async close(name: string): Promise<void> {
+    const answer = await fetch(this.url(name), { method: "POST", headers: { "Stream-Closed": "true" } });
+    if (!answer.ok) throw new Error(`closing ${name}: ${answer.status} ${await answer.text()}`);
+  }
+
+  async stop(signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    this.child.kill(signal);
+    await once(this.child, "exit");
+  }
+
+  /** On the same port, with the same data. */
+  async restart(): Promise<void> {
+    [this.child] = await launch(this.data, this.port, this.flags);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.end();
+  }
+
+  async end(): Promise<void> {
+    await this.stop();
+    rmSync(this.data, { recursive: true, force: true });
+  }
+}
+
+async function launch(data: string, port: number, flags: string[]): Promise<[ChildProcess, number]> {
+  const child = spawn(binary, ["serve", "--listen", `127.0.0.1:${port}`, "--data-dir", data, "--durability", "os", ...flags], {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, FOURFOLD_LOG: "error" },
+  });
+  for await (const line of createInterface({ input: child.stdout! })) {
+    const match = /listening on http:\/\/127\.0\.0\.1:(\d+)/.exec(line);
+    if (match) return [child, Number(match[1])];
+  }
+  throw new Error("the server did not start");
+}
