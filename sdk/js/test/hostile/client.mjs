@@ -1,20 +1,16 @@
-// The client as it is published: bundled, minified. FOURFOLD_CLIENT names another module to test instead.
+// The client, bundled and minified as it is published. FOURFOLD_CLIENT names another module to test instead.
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { pathToFileURL } from "node:url"
+import { fileURLToPath, pathToFileURL } from "node:url"
+import { build } from "esbuild"
 import { WebSocket } from "ws"
 
-import { bundle } from "../../scripts/build.mjs"
-
-const folder = mkdtempSync(join(tmpdir(), "fourfold-client-"))
-process.once("exit", () => rmSync(folder, { recursive: true, force: true }))
-if (!process.env.FOURFOLD_CLIENT) await bundle(folder)
+const root = fileURLToPath(new URL("../..", import.meta.url))
+const contents = 'export * from "./src/index.ts"; export { writer } from "./src/writer.ts"'
 
 /** The path of the module, as a page would load it. */
-export const clientPath = process.env.FOURFOLD_CLIENT ?? join(folder, "fourfold.js")
-/** The same as one plain script. */
-export const scriptPath = process.env.FOURFOLD_CLIENT?.replace(/\.js$/, ".iife.js") ?? join(folder, "fourfold.iife.js")
+export const clientPath = process.env.FOURFOLD_CLIENT ?? (await bundled())
 export const { follow, writer } = await import(pathToFileURL(clientPath))
 export { WebSocket }
 
@@ -22,8 +18,18 @@ export { WebSocket }
 export function followerOf(options) {
   let number = 0
   return async function* (url, { offset, shared, signal, live }) {
-    const following = follow(url, { offset, signal, WebSocket, share: shared ? "page" : false, ...options(number++) })
+    const share = shared ? "page" : false
+    const following = follow(url, { offset, signal, WebSocket, share, ...options(number++) })
     following.on("state", (state) => state.name === "live" && live())
     yield* following
   }
+}
+
+async function bundled() {
+  const folder = mkdtempSync(join(tmpdir(), "fourfold-client-"))
+  process.once("exit", () => rmSync(folder, { recursive: true, force: true }))
+  const outfile = join(folder, "fourfold.mjs")
+  const entry = { contents, resolveDir: root, loader: "ts" }
+  await build({ stdin: entry, absWorkingDir: root, bundle: true, minify: true, target: "es2018", format: "esm", outfile })
+  return outfile
 }
