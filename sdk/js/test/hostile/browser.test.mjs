@@ -203,7 +203,8 @@ test("a page that was put aside and is shown again loses nothing", LIMIT, async 
       await untilHas(page, "any", 20)
       await page.goto(`${proxy.url}/elsewhere`)
       await appends(writer, 20)
-      await page.goBack()
+      await page.goBack({ waitUntil: "commit" }) // A kept page is not loaded: there is no more to wait for.
+      await page.waitForFunction(() => window.ready)
       const kept = await page.evaluate(() => Boolean(window.kept && window.got?.any))
       if (!kept) return false
       await appends(writer, 20)
