@@ -17,7 +17,11 @@ export async function eachSeed(test, file, count, run) {
     for (let seed = seeds.shift(); seed !== undefined; seed = seeds.shift()) {
       const verdict = await run(seed)
       console.log(`# ${test}: ${JSON.stringify(verdict.figures)}`)
-      if (verdict.faults.length === 0) continue
+      if (verdict.faults.length === 0 && !process.env.FOURFOLD_LOG) continue
+      if (verdict.faults.length === 0) {
+        console.error(verdict.log.slice(-LOG_SHOWN).join("\n"))
+        continue
+      }
       failed.push(seed)
       const repeat = `FOURFOLD_SEED=${seed} FOURFOLD_SECONDS=${SECONDS} node --test --test-name-pattern='${test}' sdk/js/test/hostile/${file}`
       console.error(["", `seed ${seed} failed; again: ${repeat}`, ...verdict.faults, "", ...verdict.log.slice(-LOG_SHOWN)].join("\n  "))
