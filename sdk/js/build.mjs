@@ -15,7 +15,7 @@ const small = { ...common, minify: true, mangleProps: /[^_]_$/, legalComments: "
 if (process.argv[2] === "test") {
   rmSync("build/test", { recursive: true, force: true });
   const entryPoints = readdirSync("test").filter((name) => name.endsWith(".test.ts")).map((name) => `test/${name}`);
-  await build({ ...common, entryPoints, outdir: "build/test", platform: "node", target: "node20", sourcemap: "inline", outExtension: { ".js": ".mjs" } });
+  await build({ ...common, entryPoints, outdir: "build/test", platform: "node", target: "node20", packages: "external", sourcemap: "inline", outExtension: { ".js": ".mjs" } });
 } else {
   rmSync("dist", { recursive: true, force: true });
   await build({ ...small, entryPoints: ["src/index.ts"], outfile: "dist/fourfold.js", sourcemap: true });

@@ -141,7 +141,7 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
     moveTo(batch.to);
     if (full && size < BUFFER_CHARS_MAX / 2) {
       full = false;
-      if (!over && feed) feed.resume();
+      if (!over && feed) (own || feed).resume(own ? catcher : fed);
     }
     if (over && !queue.length) finish();
   };
@@ -208,7 +208,7 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
     told(next) {
       if (next.name === "refused") return fail(new Refused(next.problem), next.problem);
       if (next.name === "closed") {
-        if (!over) catchUp();
+        if (!over && !full) catchUp();
       } else if (!own) become(next);
     },
   };

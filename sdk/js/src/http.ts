@@ -108,7 +108,8 @@ export function refusal(answer: Answer | undefined, target: Target): Ending {
   if (!answer) return { why: "cut" };
   const status = answer.status;
   const problem = /problem\+json/.test(answer.header("content-type") || "") && parsed(answer.text);
-  if ((status === 401 || status === 403) && target.renew()) return { why: "token" };
+  // Not from our server: whoever stands before it may want a newer token as well.
+  if (!problem && (status === 401 || status === 403)) target.renew();
   const after = answer.header("retry-after");
   const seconds = after === null ? NaN : +after;
   const afterMs = seconds >= 0 ? seconds * 1000 : after ? Math.max(0, Date.parse(after) - Date.now()) || 0 : 0;

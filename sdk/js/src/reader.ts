@@ -6,6 +6,7 @@
  * All that decides where it goes on is its hand: the offset up to which it has handed records to its followers.
  */
 
+import { ask, refusal } from "./http.js";
 import { isToken } from "./message.js";
 import { slot } from "./slots.js";
 import { NEXT, type Happening } from "./states.js";
@@ -53,15 +54,17 @@ interface Link {
   timer?: ReturnType<typeof setTimeout>;
   connection?: Connection;
   release?: () => void;
+  /** Its refusal was asked for. */
+  asked?: boolean;
 }
 
 /** Reads from the offset `from` until its last follower leaves, or the stream ends; then calls `over`. */
 export function reader(target: Target, from: string, transports: Transport[], over: () => void): Feed {
-  const ways: Way[] = transports.map((name) => ({ name, failures: 0, left: 0, leftUntil: 0 }));
+  const ways: Way[] = transports.filter((name) => CARRIERS[name]).map((name) => ({ name, failures: 0, left: 0, leftUntil: 0 }));
   const feds: Fed[] = [];
   const key = "fourfold " + target.origin;
   let hand = from;
-  let state: State = { name: "connecting", transport: transports[0]! };
+  let state: State = { name: "connecting", transport: ways[0]!.name };
   let main: Link | undefined;
   let candidate: Link | undefined;
   /** What is still to be tried before it waits. */
@@ -70,12 +73,16 @@ export function reader(target: Target, from: string, transports: Transport[], ov
   let waiting: ReturnType<typeof setTimeout> | undefined;
   let climbing: ReturnType<typeof setTimeout> | undefined;
   let resting = false;
-  let unwatch: (() => void) | undefined;
+  /** A token was refused, and the one asked for since has not been tried. */
+  let renewed = false;
+  let ended = false;
+  /** Until when it waited last. */
+  let waited = 0;
 
   const happen = (event: Happening, more: { transport?: Transport; why?: string; until?: number; problem?: Problem }) => {
-    const next = { name: NEXT[state.name][event], ...more } as State;
-    if (JSON.stringify(next) === JSON.stringify(state)) return;
-    state = next;
+    const name = NEXT[state.name][event];
+    if (name === state.name && event !== "wait" && more.transport === (state as { transport?: Transport }).transport) return;
+    state = { name, ...more } as State;
     for (const fed of feds.slice()) fed.told(state);
   };
 
@@ -108,15 +115,16 @@ export function reader(target: Target, from: string, transports: Transport[], ov
   };
 
   const end = () => {
+    if (ended) return;
+    ended = true;
     halt();
-    if (unwatch) unwatch();
-    unwatch = undefined;
+    unwatch();
     over();
   };
 
   /** Begins with the next way of the round. */
   const begin = () => {
-    if (main || waiting || resting || !feds.length) return;
+    if (main || waiting || resting || ended || !feds.length) return;
     if (!round) round = order();
     const way = round.shift();
     if (way) {
@@ -127,10 +135,12 @@ export function reader(target: Target, from: string, transports: Transport[], ov
   };
 
   const wait = (why: string, afterMs: number) => {
-    const backoff = Math.random() * Math.min(BACKOFF_MS_MAX, BACKOFF_MS * 2 ** attempts++);
-    const ms = Math.max(afterMs, backoff);
+    const now = Date.now();
+    if (now - waited > STABLE_MS) attempts = 0;
+    const ms = Math.max(afterMs, Math.random() * Math.min(BACKOFF_MS_MAX, BACKOFF_MS * 2 ** attempts++));
+    waited = now + ms;
     round = undefined;
-    happen("wait", { why: isOffline() ? "offline" : why, until: Date.now() + ms });
+    happen("wait", { why: isOffline() ? "offline" : why, until: waited });
     waiting = setTimeout(() => {
       waiting = undefined;
       begin();
@@ -145,6 +155,7 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       if (!it.over) it.timer = setTimeout(() => lost(it, { why: "timeout" }), ms);
     };
     const go = () => {
+      it.skip = 0;
       alive(Math.min(PATIENCE_MS_MAX, PATIENCE_MS * 2 ** Math.max(0, attempts - 1)));
       const connection = CARRIERS[it.way.name](target, hand, {
         batch: (batch) => it.over || got(it, batch),
@@ -176,7 +187,8 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       }
       it.proven = Date.now();
       round = undefined;
-      remember(it.way.name);
+      renewed = false;
+      if (ways[1]) remember(it.way.name);
       for (const way of ways.slice(0, ways.indexOf(it.way))) if (way.failures && way.leftUntil < it.proven) leave(way);
       climbLater();
     }
@@ -212,11 +224,22 @@ export function reader(target: Target, from: string, transports: Transport[], ov
 
   const lost = (it: Link, ending: Ending) => {
     const { way, proven } = it;
+    if (ending.why === "cut" && !proven && !it.asked && !ways[1] && way.name === "websocket") {
+      // A page cannot see why an upgrade was refused, and no other transport will.
+      it.asked = true;
+      it.connection = { stop: ask(target, { query: "limit=1&offset=" + hand, done: (answer) => it.over || lost(it, refusal(answer, target)) }) };
+      return;
+    }
     const wasMain = it === main;
     drop(it);
     const now = Date.now();
     if (ending.why === "refused" && wasMain) {
       const { problem } = ending;
+      if ((problem.status === 401 || problem.status === 403) && !renewed && target.renew()) {
+        renewed = true;
+        round = [way].concat(order());
+        return begin();
+      }
       const oldest = problem.oldestOffset;
       if (oldest && oldest !== hand) {
         deliver(way.name, { from: hand, to: oldest, records: [], upToDate: false, closed: false, size: 0, gap: { from: hand, to: oldest } });
@@ -241,20 +264,25 @@ export function reader(target: Target, from: string, transports: Transport[], ov
     if (ending.why === "unsupported") ways.splice(ways.indexOf(way), 1);
     else if (ending.why === "no slot") way.leftUntil = now + LEFT_MS;
     else {
-      if (proven && now - proven > STABLE_MS) way.failures = way.left = attempts = 0;
+      if (proven && now - proven > STABLE_MS) way.failures = way.left = 0;
       way.failures++;
       if (!wasMain || way.failures > 1) leave(way);
     }
     if (!wasMain) return climbLater();
     const afterMs = "afterMs" in ending && ending.afterMs;
     if (afterMs || ending.why === "busy") return wait(ending.why, afterMs || 0);
-    if (ending.why === "token") {
-      if (way.failures > 1) return wait(ending.why, 0);
-      round = [way].concat(order());
-    } else if (proven) {
-      if (way.failures > 1) return wait(ending.why, 0);
-      round = [way].concat(order().filter((other) => other !== way));
-    } else if (round && !round.length) return wait(ending.why, 0);
+    if (ending.why === "token") return wait(ending.why, 0);
+    if (proven) {
+      const others = order().filter((other) => other !== way);
+      // Silence seldom gets better by asking again; a cut is often only that.
+      if (ending.why === "timeout") leave(way);
+      else if (way.failures > 1) return wait(ending.why, 0);
+      else others.unshift(way);
+      round = others.length ? others : [way];
+    } else if (!ways.length) {
+      happen("refuse", { problem: { status: 0, code: "unsupported", title: "none of the transports exists here" } });
+      return end();
+    } else if (!round || !round.length) return wait(ending.why, 0);
     begin();
   };
 
@@ -297,7 +325,8 @@ export function reader(target: Target, from: string, transports: Transport[], ov
     }
   };
 
-  const better = () => {
+  /** `moved`: what is at work may be dead, and not know it. */
+  const better = (moved: boolean) => {
     for (const way of ways) way.leftUntil = 0;
     attempts = 0;
     if (waiting) {
@@ -305,10 +334,12 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       waiting = undefined;
       round = undefined;
     }
-    if (main) climb(ways[0]);
-    else begin();
+    if (!main) begin();
+    else if (moved) climb(ways[0]);
+    else climbLater();
   };
 
+  const unwatch = watch(better, halt);
   recall();
   return {
     get state() {
@@ -318,7 +349,6 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       return hand;
     },
     add(fed) {
-      if (!unwatch) unwatch = watch(better, halt);
       feds.push(fed);
       if (feds.length > 1) {
         const live = fed.hand === "now" && state.name === "live";
@@ -333,8 +363,8 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       feds.splice(at, 1);
       if (!feds.length) end();
     },
-    resume() {
-      for (const fed of feds.slice()) fed.offer({ from: hand, to: hand, records: [], upToDate: false, closed: false, size: 0 });
+    resume(fed) {
+      fed.offer({ from: hand, to: hand, records: [], upToDate: false, closed: false, size: 0 });
       resting = false;
       begin();
     },

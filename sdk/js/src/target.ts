@@ -1,5 +1,6 @@
 /** Makes a {@link Target} of what the application gave: the URL made absolute, the credentials, what may be shared. */
 
+import { HOLD_SECONDS } from "./transports/poll.js";
 import type { Credentials, Target, TargetOptions } from "./types.js";
 
 /** A token is asked for anew so long before it expires, if it is a JWT that says when. */
@@ -29,7 +30,7 @@ export function targetOf(url: string | URL, options: TargetOptions): Target {
     identity: `${key} ${id(dynamic ? headers : undefined)} ${id(ask)} ${id(Socket as object)}`,
     identityInTabs: dynamic || ask ? undefined : key,
     WebSocket: Socket as typeof WebSocket,
-    holdSeconds: 20,
+    holdSeconds: HOLD_SECONDS,
     credentials() {
       if (!dynamic && !ask) return { headers: headers || {} };
       return (async () => {

@@ -40,7 +40,6 @@ export interface Batch {
 /** Why a connection ended. `afterMs`: come back no sooner. */
 export type Ending =
   | { why: "cut" | "timeout" | "unsupported" | "no slot" | "busy" | "token"; afterMs?: number }
-  | { why: "finished" }
   | { why: "goodbye"; code: string; afterMs: number }
   | { why: "refused"; problem: Problem };
 
@@ -117,8 +116,8 @@ export interface Feed {
   readonly hand: string;
   add(fed: Fed): void;
   remove(fed: Fed): void;
-  /** A follower that was full takes again. */
-  resume(): void;
+  /** A follower that was full takes again: it is told where the feed stands. */
+  resume(fed: Fed): void;
   /** Asks now what it would ask later. */
   poke?(): void;
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { follow } from "../src/index.js";
+import { follow, Refused } from "../src/index.js";
 import type { Transport } from "../src/index.js";
 import { Server } from "./server.js";
 
@@ -54,7 +54,7 @@ for (const transport of TRANSPORTS) {
       async () => {
         for await (const _ of following);
       },
-      { name: "Refused", problem: { code: "stream-not-found" } } as never,
+      (error) => error instanceof Refused && error.problem.code === "stream-not-found" && error.problem.status === 404,
     );
   });
 }

@@ -6,6 +6,10 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { WebSocket as Socket } from "ws";
+
+// Node 20 has none; its experimental one loses a message that comes together with the close.
+globalThis.WebSocket = Socket as never;
 
 const binary = process.env.FOURFOLD_BIN || ["target/debug/fourfold", "../../target/debug/fourfold"].find((path) => existsSync(path)) || "fourfold";
 
@@ -72,9 +76,11 @@ export class Server {
 
 async function launch(data: string, port: number, flags: string[]): Promise<[ChildProcess, number]> {
   const child = spawn(binary, ["serve", "--listen", `127.0.0.1:${port}`, "--data-dir", data, "--durability", "os", ...flags], {
-    stdio: ["ignore", "pipe", "inherit"],
+    stdio: ["ignore", "pipe", "ignore"],
     env: { ...process.env, FOURFOLD_LOG: "error" },
   });
+  // A test that ends in the middle leaves no server behind.
+  process.once("exit", () => child.kill("SIGKILL"));
   for await (const line of createInterface({ input: child.stdout! })) {
     const match = /listening on http:\/\/127\.0\.0\.1:(\d+)/.exec(line);
     if (match) return [child, Number(match[1])];

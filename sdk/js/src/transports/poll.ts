@@ -11,6 +11,9 @@ import { SILENCE_MS } from "./pulse.js";
 /** Behind the time for which the server may hold an answer: it is not coming. */
 const LATE_MS = 5000;
 
+/** Below the 30 s at which some proxies cut. */
+export const HOLD_SECONDS = 20;
+
 /** A hold that is cut even when it is so short is not worth it. */
 const HOLD_SECONDS_MIN = 2;
 
@@ -25,6 +28,8 @@ export const poller =
     let cancel = () => {};
     let timer: ReturnType<typeof setTimeout> | undefined;
     let waiting = false;
+    // What cut it the last time may be gone.
+    target.holdSeconds = Math.min(HOLD_SECONDS, target.holdSeconds * 2);
 
     const stop = () => {
       clearTimeout(timer);
