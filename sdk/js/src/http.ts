@@ -17,7 +17,7 @@ export interface Ask {
   /** Behind the `?`. */
   query?: string;
   headers?: Record<string, string>;
-  body?: string;
+  body?: string | Uint8Array | undefined;
   /** Something came. */
   alive?(): void;
   /** Gets the text of a good answer piece by piece, which then is not in `text`. Only where {@link streams}. */
@@ -62,7 +62,7 @@ export function ask(target: Target, it: Ask): () => void {
     const response = await fetch(url, {
       method: it.method || "GET",
       headers,
-      body: it.body,
+      body: it.body as BodyInit | undefined,
       signal: controller && controller.signal,
     });
     const answer: Answer = { status: response.status, header: (name) => response.headers.get(name), text: "" };
@@ -99,7 +99,7 @@ function overXhr(url: string, headers: Record<string, string>, it: Ask, done: (a
   if (it.alive) xhr.onprogress = it.alive;
   xhr.onload = () => done({ status: xhr.status, header: (name) => xhr.getResponseHeader(name), text: xhr.responseText });
   xhr.onerror = xhr.onabort = xhr.ontimeout = () => done();
-  xhr.send(it.body);
+  xhr.send(it.body as XMLHttpRequestBodyInit | undefined);
   return () => xhr.abort();
 }
 

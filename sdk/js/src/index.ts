@@ -10,6 +10,7 @@
 
 export { GapError, Refused } from "./errors.js";
 export { follow } from "./follow.js";
+export { writer, type Writer, type WriterOptions } from "./writer.js";
 export type {
   Events,
   FollowOptions,

@@ -1,6 +1,7 @@
 /** One reader for all followers of a stream in this page, and where it may be, over its tabs. */
 
 import { reader, TRANSPORTS } from "./reader.js";
+import { acrossTabs, tabsCanShare } from "./tabs.js";
 import type { Feed, FollowOptions, Target } from "./types.js";
 
 const feeds = new Map<string, Feed>();
@@ -12,7 +13,11 @@ export function feedOf(target: Target, from: string, options: FollowOptions): Fe
   const key = target.identity + " " + transports;
   let feed = feeds.get(key);
   if (!feed) {
-    feed = reader(target, from, transports, () => feeds.delete(key));
+    const over = () => feeds.delete(key);
+    feed =
+      options.share !== "page" && target.identityInTabs && tabsCanShare()
+        ? acrossTabs(`${target.identityInTabs} ${transports}`, (from) => reader(target, from, transports, () => {}), over)
+        : reader(target, from, transports, over);
     feeds.set(key, feed);
   }
   return feed;

@@ -3,43 +3,37 @@
 import { parsed } from "./message.js";
 
 /** What a reader holds and has proven, by the identity of its target. */
-export const sockets = new Map<string, WebSocket>();
-
-/** Those that have swallowed a message: never asked again. */
-const mute = new WeakSet<WebSocket>();
+export const sockets: Record<string, WebSocket | undefined> = {};
 
 let asked = 0;
 
-/** A socket of this identity that can be asked now. */
-export function openSocket(identity: string): WebSocket | undefined {
-  const socket = sockets.get(identity);
-  return socket && socket.readyState === 1 && !mute.has(socket) ? socket : undefined;
+/** Not to be asked any more. */
+export function dropSocket(identity: string, socket: WebSocket): void {
+  if (sockets[identity] === socket) delete sockets[identity];
 }
 
 /**
- * Sends a message, given without its id and its first brace. `done` gets the server's answer to it; nothing if the socket
- * ends before, or says nothing about it for `ms`. The returned function gives up.
+ * Sends a message, given without its id and its first brace. `done` gets the server's answer to it, or nothing if the socket
+ * ends before. The returned function stops listening; a socket that has not answered by then is not asked again.
  */
-export function askSocket(socket: WebSocket, message: string, ms: number, done: (answer: any) => void): () => void {
+export function askSocket(identity: string, message: string, done: (answer?: Record<string, any>) => void): () => void {
+  const socket = sockets[identity]!;
   const id = ++asked;
-  const end = (answer?: unknown) => {
-    clearTimeout(timer);
-    socket.removeEventListener("message", hear);
-    socket.removeEventListener("close", gone);
-    done(answer || {});
-  };
-  const gone = () => end();
-  const hear = ({ data }: MessageEvent) => {
+  let answered = false;
+  const hear = ({ type, data }: { type: string; data?: string }) => {
     // Records come here too: parsed is only what may be the answer.
-    const it = /"(ack|error)":/.test(data) && parsed(data);
-    if (it && it.id === id) end(it);
+    const it = type !== "message" || (/"(ack|error)":/.test(data!) && parsed(data!));
+    if (it === true) done();
+    else if (it && it.id === id) {
+      answered = true;
+      done(it);
+    }
   };
-  const timer = setTimeout(() => {
-    mute.add(socket);
-    end();
-  }, ms);
-  socket.addEventListener("message", hear);
-  socket.addEventListener("close", gone);
+  const events = ["message", "close"];
+  for (const event of events) socket.addEventListener(event, hear as () => void);
   socket.send(`{"id":${id},${message}`);
-  return gone;
+  return () => {
+    for (const event of events) socket.removeEventListener(event, hear as () => void);
+    if (!answered) dropSocket(identity, socket);
+  };
 }

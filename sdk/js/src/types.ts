@@ -149,6 +149,7 @@ export interface TargetOptions {
   WebSocket?: unknown;
 }
 
+/** What {@link follow} takes. */
 export interface FollowOptions extends TargetOptions {
   /** `"-1"` is the start (default), `"now"` the tail; or an offset from before, also one with `+` and a count. */
   offset?: string;

@@ -9,7 +9,7 @@
 
 import { Refused } from "./errors.js";
 import { ask, refusal } from "./http.js";
-import { askSocket, openSocket } from "./sockets.js";
+import { askSocket, sockets } from "./sockets.js";
 import { targetOf } from "./target.js";
 import type { Problem, TargetOptions } from "./types.js";
 
@@ -58,6 +58,7 @@ interface Item {
 
 /** What became of one try. */
 interface Answer {
+  why?: string;
   offset?: string | null;
   duplicate?: boolean | undefined;
   /** The highest sequence that the server has taken of this epoch. */
@@ -66,7 +67,7 @@ interface Answer {
   /** Refused for good. */
   problem?: Problem | undefined;
   /** Neither: try again, not before so many milliseconds. */
-  after?: number | undefined;
+  afterMs?: number;
 }
 
 /** A writer of the stream at `url`. Nothing is sent before the first append. */
@@ -82,7 +83,7 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
   let alone = 0; // So many of the queue go one by one, to find out which of them is refused.
   let running = false;
   let broken: unknown; // What all that is appended from now on is answered with.
-  let cut = () => {}; // Ends what is being waited for.
+  let cut = (_?: Answer) => {}; // Ends what is being waited for.
 
   const isJson = () => /json/.test(type!);
 
@@ -97,7 +98,11 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
     try {
       await 0; // What is appended in one go travels together.
       while (queue.length) {
-        if (!type) await learn();
+        if (!type) {
+          const told = await insist(() => http("GET", {}));
+          if (told.problem) throw new Refused(told.problem);
+          type = told.type;
+        }
         take();
         if (batch.length) await deliver();
       }
@@ -110,29 +115,26 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
     running = false;
   }
 
-  /** Waits for what `begin` tells; it returns how to end that, whereupon it is to tell. */
-  const wait = (begin: (done: (answer: Answer) => void) => () => void) => {
-    if (broken) throw broken;
-    return new Promise<Answer>((done) => (cut = begin(done)));
-  };
-
-  /** Full jitter: up to a quarter of a second at first, then twice that, up to half a minute. */
-  const pause = (tries: number, after = 0) =>
-    wait((done) => {
-      const end = () => done({});
-      const timer = setTimeout(end, after + Math.random() * Math.min(250 * 2 ** tries, PAUSE_MS_MAX));
-      return () => {
+  /** Waits for what `begin` tells, at most so long; it returns what takes the question back. */
+  const wait = (ms: number, begin: (done: (answer?: Answer) => void) => () => void) =>
+    new Promise<Answer>((resolve) => {
+      if (broken) throw broken;
+      const timer = setTimeout(() => cut(), ms);
+      cut = (answer = {}) => {
         clearTimeout(timer);
-        end();
+        stop();
+        resolve(answer);
       };
+      const stop = begin(cut);
     });
 
-  async function learn() {
+  /** Asks until there is an answer. Full jitter: up to a quarter of a second at first, then twice that, up to half a minute. */
+  async function insist(send: () => Promise<Answer>) {
     for (let tries = 0; ; tries++) {
-      const { offset, type: told, problem, after } = await http("GET", {});
-      if (problem) throw new Refused(problem);
-      if (offset) return (type = told);
-      await pause(tries, after);
+      const answer = await send();
+      if (answer.offset || answer.problem) return { ...answer, tries };
+      const jitter = Math.random() * Math.min(250 * 2 ** tries, PAUSE_MS_MAX);
+      await wait((answer.afterMs || 0) + jitter, () => () => {});
     }
   }
 
@@ -158,59 +160,48 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
 
   /** Sends the batch until it is answered. Throws what is the answer to all that waits. */
   async function deliver() {
-    let closed: Problem | undefined; // The stream is closed, and the question is whether before or after it took the batch.
-    let unclear = false; // Whether a try may have arrived whose answer did not.
-    for (let tries = 0; ; tries++) {
-      const { offset, duplicate, taken, problem = closed, after } = await send(closed);
-      if (offset && (!closed || taken! >= seq)) {
-        // Who keeps an id begins an epoch that was never used: else what is new would be taken for what is there already.
-        if (producer && duplicate && !tries) throw (broken = Error("this producer's epoch was used before"));
-        seq++;
-        for (const item of batch.splice(0)) item.done(offset);
-        return;
-      }
-      if (!problem) {
-        unclear = true;
-        await pause(tries, after);
-      } else if (unclear && !closed && problem.code == "stream-closed") closed = problem;
-      else return refuse(problem, unclear);
+    let { offset, problem, tries, duplicate } = await insist(() => send());
+    if (problem && tries && problem.code === "stream-closed") {
+      // Perhaps before it was closed it took a try whose answer was lost.
+      const last = await insist(() => send(true));
+      if (last.taken! >= seq) offset = last.offset;
     }
-  }
-
-  function refuse(problem: Problem, unclear: boolean) {
-    const error = new Refused(problem);
+    if (offset) {
+      // Who keeps an id begins an epoch that was never used: else what is new would be taken for what is there already.
+      if (producer && duplicate && !tries) throw (broken = Error("this producer's epoch was used before"));
+      seq++;
+      for (const item of batch.splice(0)) item.done(offset);
+      return;
+    }
+    const error = new Refused(problem!);
     if (!producer) {
       epoch++;
       seq = 0;
-    } else if (unclear) throw (broken = error); // Its number may be taken, and another epoch is not ours to begin.
-    if (problem.status != 400 && problem.status != 413) {
+    } else if (tries) throw (broken = error); // Its number may be taken, and another epoch is not ours to begin.
+    if (problem!.status !== 400 && problem!.status !== 413) {
       type = options.contentType; // There may be another stream by now.
       throw error;
     }
-    if (batch.length > 1 && !unclear) {
+    if (batch.length > 1 && !tries) {
       alone += batch.length;
       queue = batch.splice(0).concat(queue);
     } else for (const item of batch.splice(0)) item.fail(error);
   }
 
-  /** One try. With `closed` it only asks for the last sequence taken: closing a closed stream changes nothing. */
-  function send(closed: unknown): Promise<Answer> {
+  /** One try. With `closed` it asks what was taken last: closing a closed stream changes nothing. */
+  function send(closed?: boolean): Promise<Answer> {
     const { data } = batch[0]!;
     const close = closed || data == undefined;
     const encoded = () => batch.map((item) => (item.isJson ? item.data : JSON.stringify(item.data)));
     const body = close ? "" : isJson() ? `[${encoded()}]` : data;
-    const socket = !closed && typeof body === "string" && /json|^text/.test(type!) && openSocket(target.identity);
-    if (socket) {
+    if (!closed && typeof body === "string" && /json|^text/.test(type!) && sockets[target.identity]) {
       const what = close ? '"close":true' : `"append":${isJson() ? body : JSON.stringify([body])}`;
       const message = `${what},"producer":${JSON.stringify({ id, epoch, seq })}}`;
-      return wait((done) =>
-        askSocket(socket, message, SOCKET_MS, ({ ack, error }) =>
-          done(
-            ack
-              ? { offset: ack.streamNextOffset, duplicate: ack.duplicate }
-              : { problem: error && !error.retry ? error : undefined },
-          ),
-        ),
+      return wait(SOCKET_MS, (done) =>
+        askSocket(target.identity, message, ({ ack, error } = {}) => {
+          if (ack) done({ offset: ack.streamNextOffset, duplicate: ack.duplicate });
+          else done(error && !error.retry && { problem: error });
+        }),
       );
     }
     const headers: Record<string, string> = {
@@ -225,38 +216,22 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
   }
 
   const http = (method: string, headers: Record<string, string>, body?: string | Uint8Array) =>
-    wait((done) => {
-      const end = () => {
-        stop();
-        clearTimeout(timer);
-        done({});
-      };
-      const timer = setTimeout(end, POST_MS + (body ? body.length / BYTES_PER_MS_MIN : 0));
-      const stop = ask(target, {
+    wait(POST_MS + (body ? body.length / BYTES_PER_MS_MIN : 0), (done) =>
+      ask(target, {
         method,
         headers,
         query: body == undefined ? "offset=now" : "",
         body,
         done(answer) {
-          clearTimeout(timer);
           const header = (name: string) => answer!.header(name);
           const status = answer ? answer.status : 0;
           const offset = status >= 200 && status < 300 && header("stream-next-offset");
-          if (offset) {
-            done({
-              offset,
-              duplicate: status === 204 && !!body,
-              taken: header("producer-epoch") === "" + epoch ? parseInt(header("producer-seq")!) : NaN,
-              type: header("content-type"),
-            });
-          } else {
-            const ending = refusal(answer, target);
-            done(ending.why === "refused" ? { problem: ending.problem } : { after: (ending as { afterMs?: number }).afterMs });
-          }
+          const taken = offset && header("producer-epoch") === `${epoch}` ? parseInt(header("producer-seq")!) : NaN;
+          if (offset) done({ offset, taken, duplicate: status === 204 && !!body, type: header("content-type") });
+          else done(refusal(answer, target));
         },
-      });
-      return end;
-    });
+      }),
+    );
 
   const abort = () => {
     broken = signal!.reason || Error("aborted");

@@ -1,7 +1,8 @@
 /** Reads by WebSocket. Refusals come before the upgrade, where a page cannot see them: they look like a cut. */
 
 import { withQuery } from "../http.js";
-import { message } from "../message.js";
+import { message, parsed } from "../message.js";
+import { dropSocket, sockets } from "../sockets.js";
 import type { Carrier } from "../types.js";
 import { HEARTBEAT_SECONDS, SILENCE_MS, whenReady } from "./pulse.js";
 
@@ -14,6 +15,7 @@ export const websocket: Carrier = (target, from, sink) => {
     socket.onmessage = socket.onclose = socket.onerror = null;
     // An error of a socket that was closed while it connected must have a listener in Node.
     socket.onerror = () => {};
+    dropSocket(target.identity, socket);
     socket.close();
     socket = undefined;
   };
@@ -35,12 +37,17 @@ export const websocket: Carrier = (target, from, sink) => {
     socket.onclose = socket.onerror = end;
     socket.onmessage = (event) => {
       const it = message(event.data, at);
-      if (!it) return end();
+      if (!it) {
+        // What has an id answers a writer.
+        if (!("id" in (parsed(event.data) || {}))) end();
+        return;
+      }
       if ("why" in it) {
         stop();
         return sink.ended(it);
       }
       at = it.to;
+      sockets[target.identity] = socket;
       sink.alive(SILENCE_MS);
       sink.batch(it);
     };

@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { root } from "./build.mjs"
 
-const EXPORT = /export (type )?\{([^}]*)\} from "\.\/([\w/]+)\.(?:js|ts)"/g
+const EXPORT = /export (type )?\{([^}]*)\} from "\.\/([\w/]+)\.js"/g
 
 /** What `src/{entry}.ts` exports, in its order: name and the file that declares it. */
 function exportsOf(entry) {
@@ -28,7 +28,7 @@ function commentAbove(lines, at) {
   if (!lines[at - 1]?.trim().endsWith("*/")) throw new Error(`no doc comment: ${lines[at]}`)
   let from = at - 1
   while (!lines[from].trim().startsWith("/**")) from--
-  return lines.slice(from, at).map((line) => line.trim().replace(/^\/\*\* ?|\*\/$|^\* ?/g, "").trimEnd()).join("\n").trim()
+  return lines.slice(from, at).map((line) => line.trim().replace(/^\/\*\* ?|\*\/$|^\* ?/g, "").trimEnd()).join("\n").trim().replace(/\{@link ([^}]+)\}/g, "`$1`")
 }
 
 /** An interface or type whole; of a function or class, what can be called. */
