@@ -1,13 +1,11 @@
-// The client, bundled and minified as it is published. FOURFOLD_CLIENT names another module to test instead.
+// The client, bundled as it is published: its names are mangled, so the source alone would prove less. FOURFOLD_CLIENT names another module to test instead.
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { fileURLToPath, pathToFileURL } from "node:url"
-import { build } from "esbuild"
+import { pathToFileURL } from "node:url"
 import { WebSocket } from "ws"
 
-const root = fileURLToPath(new URL("../..", import.meta.url))
-const contents = 'export * from "./src/index.ts"; export { writer } from "./src/writer.ts"'
+import { bundle } from "../../build.mjs"
 
 /** The path of the module, as a page would load it. */
 export const clientPath = process.env.FOURFOLD_CLIENT ?? (await bundled())
@@ -28,8 +26,6 @@ export function followerOf(options) {
 async function bundled() {
   const folder = mkdtempSync(join(tmpdir(), "fourfold-client-"))
   process.once("exit", () => rmSync(folder, { recursive: true, force: true }))
-  const outfile = join(folder, "fourfold.mjs")
-  const entry = { contents, resolveDir: root, loader: "ts" }
-  await build({ stdin: entry, absWorkingDir: root, bundle: true, minify: true, target: "es2018", format: "esm", outfile })
-  return outfile
+  await bundle(folder)
+  return join(folder, "fourfold.js")
 }
