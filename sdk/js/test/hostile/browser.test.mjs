@@ -8,7 +8,7 @@ import { launch, open, serve, untilEnded, untilHas } from "./page.mjs"
 import { Proxy } from "./proxy.mjs"
 import { Random } from "./random.mjs"
 import { difference, SORTS } from "./records.mjs"
-import { Schedule } from "./schedule.mjs"
+import { Climbs, Schedule } from "./schedule.mjs"
 import { eachSeed, SECONDS } from "./seeds.mjs"
 import { Server } from "./server.mjs"
 
@@ -75,6 +75,34 @@ test(STORMS, LIMIT, () =>
       }
       const figures = { seed, records: writer.acked.length, kills: server.kills, ...proxy.counts }
       return { faults, figures, log: proxy.log }
+    }),
+  ),
+)
+
+const CLIMBERS = "followers in a page that fall and climb back lose nothing"
+test(CLIMBERS, LIMIT, () =>
+  eachSeed(CLIMBERS, "browser.test.mjs", SEEDS, (seed) =>
+    stage(async ({ proxy, context, path, writer }) => {
+      const page = await open(context, proxy)
+      const names = ["all", "http", "polls"]
+      await page.evaluate((path) => {
+        window.reads("all", path)
+        window.reads("http", path, { share: false, transports: ["sse", "long-poll", "short-poll"] })
+        window.reads("polls", path, { share: false, transports: ["sse", "short-poll"] })
+      }, path)
+      const over = new AbortController()
+      const writing = writer.appendUntil(over.signal, 2)
+      await new Climbs(seed, 9_000).pass(proxy)
+      over.abort()
+      await writing
+      await writer.close()
+      const faults = []
+      for (const name of names) {
+        const { received, ended, states } = await untilEnded(page, name)
+        const wrong = difference(writer.acked, received, [0, 0])
+        if (ended !== "whole" || wrong) faults.push(`${name}: ${ended}; ${wrong}; ${states.slice(-10)}`)
+      }
+      return { faults, figures: { seed, records: writer.acked.length, ...proxy.counts }, log: proxy.log }
     }),
   ),
 )

@@ -12,15 +12,26 @@ export const clientPath = process.env.FOURFOLD_CLIENT ?? (await bundled())
 export const { follow, writer } = await import(pathToFileURL(clientPath))
 export { WebSocket }
 
-/** A follower for the harness; `options(number)` are those of `follow`, by turns. */
+const WAYS = ["websocket", "sse", "long-poll", "short-poll"]
+
+/** A follower for the harness; `options()` are those of `follow`. Its `tally` counts how often one fell and climbed. */
 export function followerOf(options) {
-  let number = 0
-  return async function* (url, { offset, shared, signal, live }) {
+  const tally = { falls: 0, climbs: 0 }
+  const read = async function* (url, { offset, shared, signal, live }) {
     const share = shared ? "page" : false
-    const following = follow(url, { offset, signal, WebSocket, share, ...options(number++) })
-    following.on("state", (state) => state.name === "live" && live())
+    const following = follow(url, { offset, signal, WebSocket, share, ...options() })
+    let way
+    following.on("state", (state) => {
+      if (state.name !== "live") return
+      live()
+      const step = way === undefined ? 0 : WAYS.indexOf(state.transport) - WAYS.indexOf(way)
+      if (step > 0) tally.falls += 1
+      if (step < 0) tally.climbs += 1
+      way = state.transport
+    })
     yield* following
   }
+  return Object.assign(read, { tally })
 }
 
 async function bundled() {

@@ -15,9 +15,10 @@ const END_MS = 60_000
 
 /**
  * `follower(url, { offset, shared, signal, live })` gives an async iterable of records, and calls `live()` once its place is known.
- * Resolves with `{ faults, figures }`: no faults, and all is well.
+ * `weather` is what passes, if it is not the schedule of the seed. Resolves with `{ faults, figures }`: no faults, and all is
+ * well.
  */
-export async function judge({ seed, seconds, follower, sort: name, followers = 4, kills = true, endMs = END_MS }) {
+export async function judge({ seed, seconds, follower, sort: name, followers = 4, kills = true, endMs = END_MS, weather: passes, paceMs }) {
   const random = new Random(seed, "harness")
   const sort = SORTS[name ?? random.pick(["json", "json", "text", "binary"])]
   const server = await Server.start()
@@ -30,10 +31,10 @@ export async function judge({ seed, seconds, follower, sort: name, followers = 4
   try {
     await DirectWriter.create(server.url + path, sort)
     const writer = new DirectWriter(server.url + path, sort, new Random(seed, "writer"))
-    const weather = new Schedule(seed, seconds * 1_000, { kills })
+    const weather = passes ?? new Schedule(seed, seconds * 1_000, { kills })
     const passing = weather.pass(proxy, server)
     const over = new AbortController()
-    const writing = writer.appendUntil(over.signal)
+    const writing = writer.appendUntil(over.signal, paceMs)
 
     // One from the start, one from the tail, the others from a place in the middle, at moments of the seed.
     const readings = ["-1", "now", ...Array(Math.max(0, followers - 2)).fill("middle")].map(async (start, number) => {
@@ -71,7 +72,7 @@ export async function judge({ seed, seconds, follower, sort: name, followers = 4
       for (const fault of [failure, wrong]) if (fault) faults.push(`from ${reading.start}: ${fault}`)
     }
     const endedMs = Math.round(performance.now() - closedAt)
-    const figures = { seed, sort: sort.contentType, records: writer.acked.length, kills: server.kills, endedMs, ...proxy.counts }
+    const figures = { seed, sort: sort.contentType, records: writer.acked.length, kills: server.kills, endedMs, ...proxy.counts, ...follower.tally }
     return { faults, figures, log: proxy.log, phases: weather.phases }
   } finally {
     stopped.abort()

@@ -4,10 +4,12 @@ import { test } from "node:test"
 import { follow, followerOf, WebSocket, writer } from "./client.mjs"
 import { judge, judgeWriter } from "./harness.mjs"
 import { Random } from "./random.mjs"
+import { Climbs } from "./schedule.mjs"
 import { eachSeed, limit, SECONDS } from "./seeds.mjs"
 
 const FILE = "property.test.mjs"
 const SEEDS = 12 // About forty seconds.
+const CLIMB_SEEDS = 6
 const WRITER_SEEDS = 4
 const WAYS = ["websocket", "sse", "long-poll", "short-poll"]
 
@@ -21,6 +23,15 @@ test(FOLLOWERS, limit(SEEDS), () =>
       return random.chance(0.3) ? { transports: some.slice(0, random.between(1, 4)) } : {}
     }
     return judge({ seed, seconds: SECONDS, follower: followerOf(options), followers: 6 })
+  }),
+)
+
+const CLIMBERS = "followers that fall and climb back in a fast stream lose nothing"
+test(CLIMBERS, limit(CLIMB_SEEDS), () =>
+  eachSeed(CLIMBERS, FILE, CLIMB_SEEDS, async (seed) => {
+    const follower = followerOf(() => ({}))
+    const weather = new Climbs(seed, Math.max(SECONDS, 9) * 1_000)
+    return judge({ seed, seconds: SECONDS, follower, followers: 5, weather, paceMs: 3 })
   }),
 )
 

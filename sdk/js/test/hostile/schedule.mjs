@@ -27,6 +27,8 @@ const STORMS = {
   "server killed": (random) => ({ kill: true, awayMs: random.pick([0, 0, 100, 500, 1_500]) }),
 }
 
+const REFUSED_MS = 1_000
+const CLIMB_MS = 7_000 // It climbs after five seconds.
 const OFTEN = ["one fault", "mixed faults", "mixed faults"]
 
 export class Schedule {
@@ -68,6 +70,38 @@ export class Schedule {
     }
     proxy.choose = () => null
     proxy.refusing = false
+    proxy.note("--- calm from here on")
+  }
+}
+
+/**
+ * What makes a reader fall and climb back: the better ways are refused for a while, then nothing is, then again. Some ways
+ * are slow, so that of two that read the same records the one or the other is ahead.
+ */
+export class Climbs {
+  phases = []
+  #draw
+
+  constructor(seed, ms) {
+    this.#draw = new Random(seed, "climbs")
+    for (let total = 0; total < ms; total += REFUSED_MS + CLIMB_MS) {
+      const slow = KINDS.filter(() => this.#draw.chance(0.4))
+      this.phases.push({ name: "refused", refused: this.#draw.pick([["websocket"], ["websocket", "sse"]]), slow, ms: REFUSED_MS })
+      this.phases.push({ name: "climb", refused: [], slow, ms: CLIMB_MS })
+    }
+  }
+
+  async pass(proxy) {
+    for (const { name, refused, slow, ms } of this.phases) {
+      proxy.note(`--- ${name} ${refused}, slow are ${slow} for ${ms} ms`)
+      proxy.choose = ({ kind }) => {
+        if (refused.includes(kind)) return FAULTS["502"].make(this.#draw)
+        return slow.includes(kind) ? FAULTS["slow"].make(this.#draw) : null
+      }
+      proxy.strike(({ kind }) => (refused.includes(kind) ? FAULTS["cut now"].make(this.#draw) : null))
+      await new Promise((over) => setTimeout(over, ms))
+    }
+    proxy.choose = () => null
     proxy.note("--- calm from here on")
   }
 }

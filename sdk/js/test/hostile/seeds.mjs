@@ -5,7 +5,7 @@ import assert from "node:assert/strict"
 export const SECONDS = Number(process.env.FOURFOLD_SECONDS ?? 8)
 const COUNT = process.env.FOURFOLD_SEEDS
 const ONLY = process.env.FOURFOLD_SEED
-const AT_ONCE = Number(process.env.FOURFOLD_AT_ONCE ?? 4)
+const AT_ONCE = Number(process.env.FOURFOLD_AT_ONCE ?? 6)
 const LOG_SHOWN = Number(process.env.FOURFOLD_LOG ?? 60)
 
 /** `run(seed)` resolves with `{ faults, figures, log, phases }`. `count` is what it takes when nothing is asked for. */

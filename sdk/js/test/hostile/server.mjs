@@ -77,7 +77,9 @@ export class Server {
 
   async #spawn() {
     const drain = ["--drain-deadline", "2s", "--drain-spread", "500ms"]
-    const args = ["serve", "--listen", this.#listen, "--data-dir", this.#folder, "--log", "warn", ...drain]
+    // What is written outlives a kill; the disk is not what is tried here, and several of these share it.
+    const durable = ["--durability", "os"]
+    const args = ["serve", "--listen", this.#listen, "--data-dir", this.#folder, "--log", "warn", ...durable, ...drain]
     const child = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"] })
     const lines = createInterface({ input: child.stderr })
     lines.on("line", (line) => this.#told.push(line) > 50 && this.#told.shift())
