@@ -8,6 +8,7 @@
  */
 
 import type { Batch, Fed, Feed, State } from "./types.js";
+import { watch } from "./weather.js";
 
 /** How often a tab that is fed asks, unless it heard something; a hidden one may ask once a minute only. */
 const ASK_MS = 5_000;
@@ -83,7 +84,7 @@ export function acrossTabs(name: string, read: (from: string) => Feed, over: () 
   const hear = ({ data }: { data: Word | 0 }) => {
     if (!data) {
       askedAt = Date.now();
-      if (leads) own!.resume(); // Which tells where it stands.
+      if (leads) own!.resume(others); // Which tells where it stands.
     } else if (!leads) {
       readNoMore();
       clearTimeout(timer);
@@ -127,6 +128,9 @@ export function acrossTabs(name: string, read: (from: string) => Feed, over: () 
     channel = undefined;
   };
 
+  // A page that is kept for going back gives up the lock, and joins again when it is shown.
+  const unwatch = watch(start, stop);
+
   return {
     get state() {
       return own ? own.state : state;
@@ -136,9 +140,6 @@ export function acrossTabs(name: string, read: (from: string) => Feed, over: () 
     },
     add(fed) {
       members.add(fed);
-      // A page that is kept for going back gives up the lock, and joins again when it is shown.
-      addEventListener("pagehide", stop);
-      addEventListener("pageshow", start);
       if (own) own.add(fed);
       else {
         fed.told(state);
@@ -151,12 +152,11 @@ export function acrossTabs(name: string, read: (from: string) => Feed, over: () 
       if (own) own.remove(fed);
       if (members.size) return;
       stop();
-      removeEventListener("pagehide", stop);
-      removeEventListener("pageshow", start);
+      unwatch();
       over();
     },
-    resume() {
-      if (own) own.resume();
+    resume(fed) {
+      if (own) own.resume(fed);
       else ask();
     },
   };

@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
 
-import { follow, type Following, type FollowOptions, type State, type Transport } from "../src/index.js";
 import { Proxy, type Kind } from "./proxy.js";
 import { Server } from "./server.js";
+import { upTo, Watched } from "./watched.js";
 
 let server: Server;
 let proxy: Proxy;
@@ -32,38 +32,6 @@ const HTML = { answer: "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection
 const BAD_GATEWAY = { answer: "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbad" };
 const BUSY = { answer: "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" };
 
-/** Follows, and keeps what it got. */
-class Watched {
-  readonly got: unknown[] = [];
-  readonly following: Following;
-  private waiting: (() => void)[] = [];
-
-  constructor(options: FollowOptions = {}, url = proxy.url(name)) {
-    this.following = follow(url, { share: false, ...options });
-    this.following.on("record", (record) => {
-      this.got.push(record);
-      this.look();
-    });
-    this.following.on("state", () => this.look());
-  }
-
-  private look(): void {
-    for (const wake of this.waiting.splice(0)) wake();
-  }
-
-  async until(what: (state: State) => boolean): Promise<void> {
-    while (!what(this.following.state)) await new Promise<void>((resolve) => this.waiting.push(resolve));
-  }
-
-  live(transport: Transport): Promise<void> {
-    return this.until((state) => state.name === "live" && state.transport === transport);
-  }
-
-  all(n: number): Promise<void> {
-    return this.until(() => this.got.length >= n);
-  }
-}
-
 /** Appends numbers while `during` runs, and then checks that each came once and in order. */
 async function exactly(watched: Watched, during: () => Promise<void>): Promise<void> {
   let next = 0;
@@ -82,12 +50,12 @@ async function exactly(watched: Watched, during: () => Promise<void>): Promise<v
   }
   await watched.all(next);
   watched.following.stop();
-  assert.deepEqual(watched.got, Array.from({ length: next }, (_, n) => n));
+  assert.deepEqual(watched.got, upTo(next));
 }
 
 test("a refused upgrade: the next transport, and back as soon as it is let through", async () => {
   proxy.mode = (kind) => (kind === "websocket" ? FORBIDDEN : "pass");
-  const watched = new Watched();
+  const watched = new Watched(proxy.url(name));
   await exactly(watched, async () => {
     await watched.live("sse");
     proxy.mode = () => "pass";
@@ -97,12 +65,12 @@ test("a refused upgrade: the next transport, and back as soon as it is let throu
 
 test("a websocket that opens and stays silent, events that are buffered: left after four seconds", async () => {
   proxy.mode = (kind) => (kind === "websocket" || kind === "sse" ? "swallow body" : "pass");
-  const watched = new Watched();
+  const watched = new Watched(proxy.url(name));
   await exactly(watched, () => watched.live("long-poll"));
 });
 
 test("a websocket whose frames are swallowed later is left", async () => {
-  const watched = new Watched();
+  const watched = new Watched(proxy.url(name));
   await exactly(watched, async () => {
     await watched.live("websocket");
     proxy.swallow("websocket");
@@ -113,20 +81,20 @@ test("a websocket whose frames are swallowed later is left", async () => {
 test("only plain requests pass: short poll, with the same records", async () => {
   const blocked: Kind[] = ["websocket", "sse", "long-poll"];
   proxy.mode = (kind) => (blocked.includes(kind) ? BAD_GATEWAY : "pass");
-  const watched = new Watched();
+  const watched = new Watched(proxy.url(name));
   await exactly(watched, () => watched.live("short-poll"));
 });
 
 test("connections that are cut every 300 ms", async () => {
   proxy.mode = () => ({ cutAfterMs: 300 });
-  const watched = new Watched();
+  const watched = new Watched(proxy.url(name));
   await exactly(watched, () => watched.all(300));
 });
 
 test("answers that are cut after any number of bytes", async () => {
   let bytes = 0;
   proxy.mode = () => ({ cutAfterBytes: 900 + ((bytes += 97) % 900) });
-  const watched = new Watched();
+  const watched = new Watched(proxy.url(name));
   await exactly(watched, async () => {
     await watched.all(100);
     proxy.mode = () => "pass";
@@ -135,7 +103,7 @@ test("answers that are cut after any number of bytes", async () => {
 
 test("a page that asks to log in, in place of every answer, is weather", async () => {
   proxy.mode = () => HTML;
-  const watched = new Watched();
+  const watched = new Watched(proxy.url(name));
   await exactly(watched, async () => {
     await watched.until((state) => state.name === "waiting");
     proxy.mode = () => "pass";
@@ -145,7 +113,7 @@ test("a page that asks to log in, in place of every answer, is weather", async (
 
 test("429: comes back no sooner than it is told", async () => {
   proxy.mode = () => BUSY;
-  const watched = new Watched({ transports: ["short-poll"] });
+  const watched = new Watched(proxy.url(name), { transports: ["short-poll"] });
   await watched.until((state) => state.name === "waiting" && state.why === "busy" && state.until > Date.now() + 900);
   proxy.mode = () => "pass";
   await watched.live("short-poll");
@@ -153,7 +121,7 @@ test("429: comes back no sooner than it is told", async () => {
 });
 
 test("the server restarts", async () => {
-  const watched = new Watched({}, server.url(name));
+  const watched = new Watched(server.url(name));
   let next = 0;
   for (let round = 0; round < 3; round++) {
     await server.append(name, [next++, next++]);
@@ -165,5 +133,5 @@ test("the server restarts", async () => {
   }
   await watched.all(next);
   watched.following.stop();
-  assert.deepEqual(watched.got, Array.from({ length: next }, (_, n) => n));
+  assert.deepEqual(watched.got, upTo(next));
 });

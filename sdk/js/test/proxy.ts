@@ -23,7 +23,7 @@ export type Mode =
 
 export class Proxy {
   /** What happens to each kind of request. */
-  mode: (kind: Kind, path: string) => Mode = () => "pass";
+  mode: (kind: Kind, path: string, head: string) => Mode = () => "pass";
   /** The requests seen. */
   readonly seen: { kind: Kind; path: string }[] = [];
   private readonly sockets = new Set<Socket>();
@@ -78,7 +78,7 @@ export class Proxy {
       const kind = kindOf(head, path);
       this.seen.push({ kind, path });
       // One request a connection, so that each is judged.
-      this.pass(client, kind, head.replace(/^connection: keep-alive$/im, "Connection: close"), this.mode(kind, path));
+      this.pass(client, kind, head.replace(/^connection: keep-alive$/im, "Connection: close"), this.mode(kind, path, head));
     };
     client.on("data", read);
   }

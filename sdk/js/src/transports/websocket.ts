@@ -2,7 +2,7 @@
 
 import { withQuery } from "../http.js";
 import { message, parsed } from "../message.js";
-import { dropSocket, sockets } from "../sockets.js";
+import { sockets } from "../sockets.js";
 import type { Carrier } from "../types.js";
 import { HEARTBEAT_SECONDS, SILENCE_MS, whenReady } from "./pulse.js";
 
@@ -15,7 +15,6 @@ export const websocket: Carrier = (target, from, sink) => {
     socket.onmessage = socket.onclose = socket.onerror = null;
     // An error of a socket that was closed while it connected must have a listener in Node.
     socket.onerror = () => {};
-    dropSocket(target.identity, socket);
     socket.close();
     socket = undefined;
   };
