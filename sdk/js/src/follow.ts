@@ -24,6 +24,8 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
   let size = 0;
   let hand = "-1";
   let offset = hand;
+  /** Behind the record that is being handed out. */
+  let next = hand;
   let skip = 0;
   let state: State = { name: "connecting", transport: (options.transports || ["websocket"])[0]! };
   let pulled = false;
@@ -134,6 +136,9 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
     }
   };
 
+  /** The place behind `n` records of a batch. */
+  const behind = ({ from, to, records }: Batch, n: number) => (n === records.length ? to : isToken(from) ? `${from}+${n}` : offset);
+
   /** Takes the first batch off the queue. */
   const shift = () => {
     const batch = queue.shift()!;
@@ -166,8 +171,14 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
       const batch = queue[0]!;
       if (!pass(batch)) return;
       const { records } = batch;
-      for (let n = skippedOf(batch); n < records.length && queue[0] === batch; n++) emit("record", records[n]);
-      if (queue[0] === batch) shift();
+      for (let n = skippedOf(batch); n < records.length; ) {
+        const record = records[n];
+        next = behind(batch, ++n);
+        emit("record", record);
+        // Its listener has stopped it.
+        if (queue[0] !== batch) return moveTo(next);
+      }
+      shift();
     }
   };
 
@@ -189,32 +200,8 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
     }
   }
 
-  const offer = (batch: Batch) => {
-    if (over || full) return;
-    if (batch.from === hand) {
-      meet();
-      take(batch);
-    } else if (!(isToken(hand) && batch.to <= hand)) catchUp();
-  };
-
-  const fed: Fed = {
-    get hand() {
-      return hand;
-    },
-    get full() {
-      return full;
-    },
-    offer,
-    told(next) {
-      if (next.name === "refused") return fail(new Refused(next.problem), next.problem);
-      if (next.name === "closed") {
-        if (!over && !full) catchUp();
-      } else if (!own) become(next);
-    },
-  };
-
-  /** Takes what this follower reads itself. */
-  const catcher: Fed = {
+  /** This follower, as a feed sees it. */
+  const as = (offer: Fed["offer"], told: Fed["told"]): Fed => ({
     get hand() {
       return hand;
     },
@@ -222,15 +209,40 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
       return full;
     },
     offer(batch) {
-      if (over || full || batch.from !== hand) return;
-      take(batch);
-      if (feed && feed.hand === hand) meet();
+      if (!over && !full) offer(batch);
     },
     told(next) {
       if (next.name === "refused") fail(new Refused(next.problem), next.problem);
-      else if (next.name !== "closed") become(next.name === "live" ? { ...next, name: "catching up" } : next);
+      else told(next);
     },
-  };
+  });
+
+  const fed = as(
+    (batch) => {
+      if (batch.from === hand) {
+        meet();
+        take(batch);
+      } else if (!isToken(hand) || batch.to > hand) catchUp();
+    },
+    (next) => {
+      // Its feed is at the end, and has nobody to wait for.
+      if (next.name === "closed") {
+        if (!over && !full) catchUp();
+      } else if (!own) become(next);
+    },
+  );
+
+  /** Takes what this follower reads itself. */
+  const catcher = as(
+    (batch) => {
+      if (batch.from !== hand) return;
+      take(batch);
+      if (feed && feed.hand === hand) meet();
+    },
+    (next) => {
+      if (next.name !== "closed") become(next.name === "live" ? { ...next, name: "catching up" } : next);
+    },
+  );
 
   const begin = async () => {
     let from: string | null | undefined;
@@ -267,11 +279,13 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
     },
     async *[Symbol.asyncIterator]() {
       for await (const batch of walk()) {
-        const { records, from } = batch;
+        const { records } = batch;
         for (let n = skippedOf(batch); n < records.length; ) {
-          emit("record", records[n]);
-          yield records[n];
-          if (++n < records.length && isToken(from)) moveTo(`${from}+${n}`);
+          const record = records[n];
+          next = behind(batch, ++n);
+          emit("record", record);
+          yield record;
+          if (n < records.length) moveTo(next);
           if (queue[0] !== batch) return;
         }
       }
@@ -279,7 +293,7 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
     stop,
   };
 
-  if (onRecord) listeners.record.push((record) => onRecord(record, { offset }));
+  if (onRecord) listeners.record.push((record) => onRecord(record, { offset: next }));
   if (onState) listeners.state.push(onState);
   if (onGap) listeners.gap.push(onGap);
   if (signal) {

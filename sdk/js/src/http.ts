@@ -30,8 +30,9 @@ export function streams(): boolean {
   return typeof fetch === "function" && typeof TextDecoder === "function" && typeof ReadableStream === "function";
 }
 
-/** The URL with a query added to what it has. */
-export function withQuery(url: string, query?: string): string {
+/** The URL with a query added to what it has, and a token to that. */
+export function withQuery(url: string, query?: string, token?: string): string {
+  if (token) query += "&token=" + encodeURIComponent(token);
   return query ? url + (url.indexOf("?") < 0 ? "?" : "&") + query : url;
 }
 
@@ -111,8 +112,7 @@ export function refusal(answer: Answer | undefined, target: Target): Ending {
   // Not from our server: whoever stands before it may want a newer token as well.
   if (!problem && (status === 401 || status === 403)) target.renew();
   const after = answer.header("retry-after");
-  const seconds = after === null ? NaN : +after;
-  const afterMs = seconds >= 0 ? seconds * 1000 : after ? Math.max(0, Date.parse(after) - Date.now()) || 0 : 0;
+  const afterMs = after ? Math.max(0, +after * 1000 || Date.parse(after) - Date.now()) || 0 : 0;
   if (status === 408 || status === 425 || status === 429 || status > 499) return { why: "busy", afterMs };
   if (problem && typeof problem.code === "string") return { why: "refused", problem: { ...problem, status } as never };
   return { why: "cut", afterMs };

@@ -87,7 +87,13 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
   let broken: unknown; // What all that is appended from now on is answered with.
   let cut = (_?: Answer) => {}; // Ends what is being waited for.
 
-  const isJson = () => /json/.test(type!);
+  const again = () => cut();
+
+  /** Once the browser is online again, nothing that was begun before is worth waiting for. */
+  const online = (listens: "addEventListener" | "removeEventListener") =>
+    typeof self === "object" && self[listens] && self[listens]("online", again);
+
+  const isJson = () => /^application\/json/i.test(type!);
 
   const add = (data?: Data) =>
     new Promise<string>((done, fail) => {
@@ -97,6 +103,7 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
 
   async function run() {
     running = true;
+    online("addEventListener");
     try {
       await 0; // What is appended in one go travels together.
       while (queue.length) {
@@ -115,13 +122,14 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
       for (const item of all) item.fail(error);
     }
     running = false;
+    online("removeEventListener");
   }
 
   /** Waits for what `begin` tells, at most so long; it returns what takes the question back. */
   const wait = (ms: number, begin: (done: (answer?: Answer) => void) => () => void) =>
     new Promise<Answer>((resolve) => {
       if (broken) throw broken;
-      const timer = setTimeout(() => cut(), ms);
+      const timer = setTimeout(again, ms);
       cut = (answer = {}) => {
         clearTimeout(timer);
         stop();
@@ -132,9 +140,15 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
 
   /** Asks until there is an answer. Full jitter: up to a quarter of a second at first, then twice that, up to half a minute. */
   async function insist(send: () => Promise<Answer>) {
+    let renewed = false;
     for (let tries = 0; ; tries++) {
       const answer = await send();
-      if (answer.offset || answer.problem) return { ...answer, tries };
+      const status = answer.problem && answer.problem.status;
+      if ((status === 401 || status === 403) && !renewed && target.renew()) {
+        renewed = true;
+        continue;
+      }
+      if (answer.offset || status) return { ...answer, tries };
       const jitter = Math.random() * Math.min(250 * 2 ** tries, PAUSE_MS_MAX);
       await wait((answer.afterMs || 0) + jitter, () => () => {});
     }
@@ -190,12 +204,12 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
     const encoded = () => batch.map(({ data }) => (typeof data === "string" ? JSON.stringify(data) : data));
     const body = close ? "" : isJson() ? `[${encoded()}]` : (data as string | Uint8Array);
     const socket = openSocket(target.identity);
-    if (socket && !closed && typeof body === "string" && /json|^text/.test(type!)) {
+    if (socket && !closed && typeof body === "string" && (isJson() || /^text/i.test(type!))) {
       const what = close ? '"close":true' : `"append":${isJson() ? body : JSON.stringify([body])}`;
       const message = `${what},"producer":${JSON.stringify({ id, epoch, seq })}}`;
       return wait(SOCKET_MS, (done) =>
         askSocket(socket, message, ({ ack, error } = {}) => {
-          if (ack) done({ offset: ack.streamNextOffset, duplicate: ack.duplicate });
+          if (ack) done({ offset: ack.streamNextOffset, duplicate: ack.duplicate && !close });
           else done(error && !error.retry && { problem: error });
         }),
       );
@@ -232,7 +246,7 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
 
   const abort = () => {
     broken = signal!.reason || Error("aborted");
-    cut();
+    again();
   };
   if (signal) {
     if (signal.aborted) abort();
@@ -240,10 +254,10 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
   }
 
   return {
-    append(record) {
+    async append(record) {
       if (record instanceof Uint8Array) return add(record.slice());
       const json = JSON.stringify(record);
-      if (!json) return Promise.reject(TypeError("not a JSON value"));
+      if (!json) throw TypeError("not a JSON value");
       return add(typeof record === "string" ? record : new String(json));
     },
     close: () => add(),
