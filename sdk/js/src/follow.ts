@@ -27,7 +27,7 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
   /** Behind the record that is being handed out. */
   let next = hand;
   let skip = 0;
-  let state: State = { name: "connecting", transport: (options.transports || ["websocket"])[0]! };
+  let state: State = { name: "connecting", transport: "websocket" };
   let pulled = false;
   /** Nothing comes any more; what is in the queue is still handed out. */
   let over = false;
@@ -51,7 +51,7 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
   };
 
   const become = (next: State) => {
-    if (state.name === "closed" || state.name === "refused") return;
+    if (state === next || state.name === "closed" || state.name === "refused") return;
     state = next;
     emit("state", state);
   };
@@ -71,10 +71,10 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
     become({ name: "closed" });
   };
 
-  const fail = (error: Error, problem: Refused["problem"]) => {
+  const fail = (error: Refused) => {
     failure = error;
     leave();
-    become({ name: "refused", problem });
+    become({ name: "refused", problem: error.problem });
   };
 
   /** The feed has been met: no more reading of its own. */
@@ -162,7 +162,7 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
       return true;
     }
     queue.length = 0;
-    fail(new GapError(gap), { status: 410, code: "offset-trimmed", title: "records are gone", oldestOffset: gap.to });
+    fail(new GapError(gap));
     return false;
   };
 
@@ -213,7 +213,7 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
       if (!over && !full) offer(batch);
     },
     told(next) {
-      if (next.name === "refused") fail(new Refused(next.problem), next.problem);
+      if (next.name === "refused") fail(new Refused(next.problem));
       else told(next);
     },
   });

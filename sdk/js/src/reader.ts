@@ -71,7 +71,8 @@ const standing = (from: string, to: string): Batch => ({ from, to, records: [], 
 
 /** Reads from the offset `from` until its last follower leaves, or the stream ends; then calls `over`. */
 export function reader(target: Target, from: string, transports: Transport[], over: () => void): Feed {
-  const ways: Way[] = transports.filter((name) => CARRIERS[name]).map((name) => ({ name, failures: 0, left: 0, leftUntil: 0 }));
+  const names = transports.filter((name) => CARRIERS[name]);
+  const ways: Way[] = (names[0] ? names : TRANSPORTS).map((name) => ({ name, failures: 0, left: 0, leftUntil: 0 }));
   const feds: Fed[] = [];
   const key = "fourfold " + target.origin;
   let hand = from;
@@ -146,13 +147,11 @@ export function reader(target: Target, from: string, transports: Transport[], ov
   /** Begins with the next way of the round. */
   const begin = () => {
     if (main || waiting || resting || ended || !feds.length) return;
-    if (!round) round = order();
-    const way = round.shift();
-    if (way) {
-      happen("begin", { transport: way.name });
-      main = link(way);
-      start(main);
-    } else wait("no transport gets through", 0);
+    if (!round || !round.length) round = order();
+    const it = (main = link(round.shift()!));
+    happen("begin", { transport: it.way.name });
+    // Whoever was told may have left.
+    if (!it.over) start(it);
   };
 
   const wait = (why: string, afterMs: number) => {
@@ -161,11 +160,11 @@ export function reader(target: Target, from: string, transports: Transport[], ov
     const ms = Math.max(Math.min(afterMs, WAIT_MS_MAX), Math.random() * Math.min(BACKOFF_MS_MAX, BACKOFF_MS * 2 ** attempts++));
     waited = now + ms;
     round = undefined;
-    happen("wait", { why: isOffline() ? "offline" : why, until: waited });
     waiting = setTimeout(() => {
       waiting = undefined;
       begin();
     }, ms);
+    happen("wait", { why: isOffline() ? "offline" : why, until: waited });
   };
 
   const link = (way: Way): Link => ({ way, skip: 0, proven: 0, over: false });
@@ -303,7 +302,7 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       else if (way.failures > 1) return wait(ending.why, 0);
       return again(ending.why === "timeout" ? undefined : way);
     }
-    if (!ways.length) return refuse({ status: 0, code: "unsupported", title: "none of the transports exists here" });
+    if (!ways.length) return refuse({ status: 0, code: "unsupported", title: "no transport works here" });
     if (!round || !round.length) return wait(ending.why, 0);
     begin();
   };
@@ -335,6 +334,12 @@ export function reader(target: Target, from: string, transports: Transport[], ov
     else climbLater();
   };
 
+  const resume = (fed: Fed) => {
+    fed.offer(standing(hand, hand));
+    resting = false;
+    begin();
+  };
+
   const unwatch = watch(better, halt);
   // The last that worked with this origin is tried first; a better one is climbed to.
   const known = stored(key);
@@ -348,12 +353,9 @@ export function reader(target: Target, from: string, transports: Transport[], ov
     },
     add(fed) {
       feds.push(fed);
-      if (feds[1]) {
-        // Whether it is live it knows only when it knows where the reader stands.
-        fed.offer(standing(hand, hand));
-        fed.told(state);
-      }
-      begin();
+      resume(fed);
+      // Whether it is live it knows only when it knows where the reader stands.
+      fed.told(state);
     },
     remove(fed) {
       const at = feds.indexOf(fed);
@@ -361,11 +363,7 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       feds.splice(at, 1);
       if (!feds.length) end();
     },
-    resume(fed) {
-      fed.offer(standing(hand, hand));
-      resting = false;
-      begin();
-    },
+    resume,
     poke() {
       if (main && main.connection && main.connection.poke) main.connection.poke();
     },

@@ -196,6 +196,38 @@ test("batches come together, with the offset behind them", async () => {
   assert.equal(following.state.name, "closed");
 });
 
+test("who stops when told anything, hears nothing more", async () => {
+  await server.append(name, upTo(3));
+  const names = ["connecting", "live", "waiting", "catching up"];
+  for (const stopAt of names) {
+    proxy.mode = stopAt === "waiting" ? () => ({ answer: "" }) : () => "pass";
+    const seen: string[] = [];
+    const following = follow(proxy.url(name), { share: "page" });
+    following.on("record", () => {});
+    await new Promise<void>((resolve) => {
+      following.on("state", (state) => {
+        seen.push(state.name);
+        if (state.name === stopAt) following.stop();
+        if (state.name === "closed") resolve();
+        if (state.name === "live" && stopAt === "catching up") proxy.cut();
+      });
+    });
+    assert.deepEqual(seen.slice(-2), [stopAt, "closed"]);
+  }
+  const following = follow(server.url(name), { share: "page" });
+  const got: unknown[] = [];
+  await new Promise<void>((resolve) => {
+    following.on("record", (record) => {
+      got.push(record);
+      if (got.length === 2) {
+        following.stop();
+        resolve();
+      }
+    });
+  });
+  assert.deepEqual(got, [0, 1]);
+});
+
 test("a signal ends it, before and after it begins", async () => {
   for (const early of [true, false]) {
     const controller = new AbortController();
