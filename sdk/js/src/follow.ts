@@ -106,7 +106,8 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
       else records = [];
     } else skip = 0;
     if (records.length || batch.gap) {
-      queue.push(batch);
+      // A copy: each follower of the reader takes the gap out of its own.
+      queue.push({ ...batch });
       size += batch.size;
       full = size > BUFFER_CHARS_MAX;
     } else if (!queue.length && !skip) moveTo(hand);
