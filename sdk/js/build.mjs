@@ -15,9 +15,10 @@ export const DEMO_COPY = fileURLToPath(new URL("../../crates/fourfold/src/demo/a
 
 const common = { absWorkingDir: root, bundle: true, format: "esm", target: "es2018", logLevel: "warning" };
 
-// Members that only the client's own parts see: no name of the API, of the wire, of a word between tabs, or of the platform.
+// Members that only the client's own parts see: no name of the API, of the wire, of a
+// word between tabs, of the platform, or that is somewhere a string (`"afterMs" in ending`).
 const PRIVATE =
-  /^(afterMs|alive|chunk|connection|fail|failures|full|hand|held|holdSeconds|identity|identityInTabs|isJson|kind|leftUntil|offer|poke|proven|release|renew|resume|skip|skipped|taken|told|tries|way)$|[^_]_$/;
+  /^(alive|chunk|connection|deaf|ended|fail|failures|full|hand|header|held|holdSeconds|identity|identityInTabs|kind|left|leftUntil|offer|over|poke|proven|query|release|renew|resume|said|skip|skipped|taken|timer|told|tries|way)$|[^_]_$/;
 
 const small = { ...common, minifySyntax: true, mangleProps: PRIVATE, legalComments: "none", sourcemap: true };
 
@@ -28,7 +29,7 @@ async function write(options) {
   const { code, map } = await minify(readFileSync(file, "utf8"), {
     ecma: 2018,
     module: options.format !== "iife",
-    compress: { passes: 3, ecma: 2018, pure_getters: true, unsafe_arrows: true },
+    compress: { passes: 6, ecma: 2018, inline: 1, pure_getters: true, sequences: false, unsafe_arrows: true },
     sourceMap: { content: readFileSync(`${file}.map`, "utf8"), url: `${basename(file)}.map` },
   });
   writeFileSync(file, code + "\n");

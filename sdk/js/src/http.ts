@@ -30,14 +30,16 @@ export function streams(): boolean {
   return typeof fetch === "function" && typeof TextDecoder === "function" && typeof ReadableStream === "function";
 }
 
-/** The URL with a query added to what it has. */
-export function withQuery(url: string, query?: string): string {
+/** The URL with a query added to what it has, and a token to that. */
+export function withQuery(url: string, query?: string, token?: string): string {
+  if (token) query += "&token=" + encodeURIComponent(token);
   return query ? url + (url.indexOf("?") < 0 ? "?" : "&") + query : url;
 }
 
 export function ask(target: Target, it: Ask): () => void {
   let over = false;
   let abort = () => {};
+  const alive = it.alive || (() => {});
   const done = (answer?: Answer) => {
     if (!over) {
       over = true;
@@ -67,7 +69,7 @@ export function ask(target: Target, it: Ask): () => void {
     });
     const answer: Answer = { status: response.status, header: (name) => response.headers.get(name), text: "" };
     if (over) return;
-    if (it.alive) it.alive();
+    alive();
     if (!response.body || !streams()) {
       answer.text = await response.text();
     } else {
@@ -77,7 +79,7 @@ export function ask(target: Target, it: Ask): () => void {
         const part = await body.read();
         if (over) return abort();
         const text = decoder.decode(part.value, { stream: !part.done });
-        if (it.alive) it.alive();
+        alive();
         if (it.chunk && answer.status === 200) it.chunk(text, answer);
         else answer.text += text;
         if (over || part.done) break;
@@ -96,7 +98,7 @@ function overXhr(url: string, headers: Record<string, string>, it: Ask, done: (a
   const xhr = new XMLHttpRequest();
   xhr.open(it.method || "GET", url);
   for (const name in headers) xhr.setRequestHeader(name, headers[name]!);
-  if (it.alive) xhr.onprogress = it.alive;
+  xhr.onprogress = it.alive || null;
   xhr.onload = () => done({ status: xhr.status, header: (name) => xhr.getResponseHeader(name), text: xhr.responseText });
   xhr.onerror = xhr.onabort = xhr.ontimeout = () => done();
   xhr.send(it.body as XMLHttpRequestBodyInit | undefined);
@@ -111,8 +113,7 @@ export function refusal(answer: Answer | undefined, target: Target): Ending {
   // Not from our server: whoever stands before it may want a newer token as well.
   if (!problem && (status === 401 || status === 403)) target.renew();
   const after = answer.header("retry-after");
-  const seconds = after === null ? NaN : +after;
-  const afterMs = seconds >= 0 ? seconds * 1000 : after ? Math.max(0, Date.parse(after) - Date.now()) || 0 : 0;
+  const afterMs = after ? Math.max(0, +after * 1000 || Date.parse(after) - Date.now()) || 0 : 0;
   if (status === 408 || status === 425 || status === 429 || status > 499) return { why: "busy", afterMs };
   if (problem && typeof problem.code === "string") return { why: "refused", problem: { ...problem, status } as never };
   return { why: "cut", afterMs };

@@ -7,14 +7,16 @@
  */
 
 import { ask, refusal } from "./http.js";
-import { isToken } from "./message.js";
+import { isToken, message } from "./message.js";
+import { stored } from "./remember.js";
 import { slot } from "./slots.js";
 import { NEXT, type Happening } from "./states.js";
 import { longPoll } from "./transports/long_poll.js";
+import { SILENCE_MS } from "./transports/pulse.js";
 import { shortPoll } from "./transports/short_poll.js";
 import { sse } from "./transports/sse.js";
 import { websocket } from "./transports/websocket.js";
-import type { Batch, Carrier, Connection, Ending, Fed, Feed, Problem, State, Target, Transport } from "./types.js";
+import type { Batch, Carrier, Connection, Ending, Fed, Feed, Problem, Sink, State, Target, Transport } from "./types.js";
 import { isOffline, watch } from "./weather.js";
 
 /** The first message is due within this time; after a round in which nothing worked, twice as long. */
@@ -23,6 +25,9 @@ const PATIENCE_MS_MAX = 30_000;
 
 const BACKOFF_MS = 250;
 const BACKOFF_MS_MAX = 30_000;
+
+/** Whoever tells a longer wait is not believed: timers have an end, too. */
+const WAIT_MS_MAX = 3_600_000;
 
 /** A transport that failed is tried again after so long, and each time after twice as long. */
 const LEFT_MS = 5000;
@@ -58,9 +63,16 @@ interface Link {
   asked?: boolean;
 }
 
+/** Whether it needs a slot. */
+const holds = ({ way: { name } }: Link) => name === "sse" || name === "long-poll";
+
+/** A batch that says no more than where a reader stands. */
+const standing = (from: string, to: string): Batch => ({ from, to, records: [], upToDate: false, closed: false, size: 0 });
+
 /** Reads from the offset `from` until its last follower leaves, or the stream ends; then calls `over`. */
 export function reader(target: Target, from: string, transports: Transport[], over: () => void): Feed {
-  const ways: Way[] = transports.filter((name) => CARRIERS[name]).map((name) => ({ name, failures: 0, left: 0, leftUntil: 0 }));
+  const names = transports.filter((name) => CARRIERS[name]);
+  const ways: Way[] = (names[0] ? names : TRANSPORTS).map((name) => ({ name, failures: 0, left: 0, leftUntil: 0 }));
   const feds: Fed[] = [];
   const key = "fourfold " + target.origin;
   let hand = from;
@@ -86,10 +98,15 @@ export function reader(target: Target, from: string, transports: Transport[], ov
     for (const fed of feds.slice()) fed.told(state);
   };
 
-  /** Ways that are not left come first, each in the order given. */
-  const order = () => {
-    const left = (way: Way) => way.leftUntil > Date.now();
-    return ways.filter((way) => !left(way)).concat(ways.filter(left));
+  /** `first`, if there is one; then the ways that are not left, then the others, each in the order given. */
+  const order = (first?: Way) => {
+    const rank = (way: Way) => (way === first ? 0 : way.leftUntil > Date.now() ? 2 : 1);
+    return ways.slice().sort((a, b) => rank(a) - rank(b));
+  };
+
+  const again = (first?: Way) => {
+    round = order(first);
+    begin();
   };
 
   const leave = (way: Way) => {
@@ -122,58 +139,71 @@ export function reader(target: Target, from: string, transports: Transport[], ov
     over();
   };
 
+  const refuse = (problem: Problem) => {
+    happen("refuse", { problem });
+    end();
+  };
+
   /** Begins with the next way of the round. */
   const begin = () => {
     if (main || waiting || resting || ended || !feds.length) return;
-    if (!round) round = order();
-    const way = round.shift();
-    if (way) {
-      happen("begin", { transport: way.name });
-      main = link(way);
-      start(main);
-    } else wait("no transport gets through", 0);
+    if (!round || !round.length) round = order();
+    const it = (main = link(round.shift()!));
+    happen("begin", { transport: it.way.name });
+    // Whoever was told may have left.
+    if (!it.over) start(it);
   };
 
   const wait = (why: string, afterMs: number) => {
     const now = Date.now();
     if (now - waited > STABLE_MS) attempts = 0;
-    const ms = Math.max(afterMs, Math.random() * Math.min(BACKOFF_MS_MAX, BACKOFF_MS * 2 ** attempts++));
+    const ms = Math.max(Math.min(afterMs, WAIT_MS_MAX), Math.random() * Math.min(BACKOFF_MS_MAX, BACKOFF_MS * 2 ** attempts++));
     waited = now + ms;
     round = undefined;
-    happen("wait", { why: isOffline() ? "offline" : why, until: waited });
     waiting = setTimeout(() => {
       waiting = undefined;
       begin();
     }, ms);
+    happen("wait", { why: isOffline() ? "offline" : why, until: waited });
   };
 
   const link = (way: Way): Link => ({ way, skip: 0, proven: 0, over: false });
 
-  const start = (it: Link) => {
+  const start = async (it: Link) => {
     const alive = (ms: number) => {
       clearTimeout(it.timer);
       if (!it.over) it.timer = setTimeout(() => lost(it, { why: "timeout" }), ms);
     };
-    const go = () => {
+    const gone = (ending: Ending) => it.over || lost(it, ending);
+    const { name } = it.way;
+    // One that is to follow a link that holds a slot takes that over.
+    if (holds(it) && !(it === candidate && main!.release)) {
+      const release = await slot(target.origin);
+      if (!release) return gone({ why: "no slot" });
+      if (it.over) return release();
+      it.release = release;
+    }
+    alive(Math.min(PATIENCE_MS_MAX, PATIENCE_MS * 2 ** Math.max(0, attempts - 1)));
+    try {
+      const { token } = await target.credentials();
+      if (it.over) return;
       it.skip = 0;
-      alive(Math.min(PATIENCE_MS_MAX, PATIENCE_MS * 2 ** Math.max(0, attempts - 1)));
-      const connection = CARRIERS[it.way.name](target, hand, {
-        batch: (batch) => it.over || got(it, batch),
-        alive: (ms) => it.over || alive(ms),
-        ended: (ending) => it.over || lost(it, ending),
-      });
+      let at = hand;
+      const said: Sink["said"] = (text, records, gap) => {
+        const batch = it.over ? undefined : message(text, at, records, gap);
+        if (!batch || "why" in batch) return void gone(batch || { why: "cut" });
+        at = batch.to;
+        alive(SILENCE_MS);
+        got(it, batch);
+        return it.over ? undefined : batch;
+      };
+      const connection = CARRIERS[name](target, at, { said, alive, ended: gone }, token);
       it.connection = connection;
       if (it.over) connection.stop();
-    };
-    if (it.way.name !== "sse" && it.way.name !== "long-poll") return go();
-    slot(target.origin).then((release) => {
-      if (it.over) {
-        if (release) release();
-      } else if (release) {
-        it.release = release;
-        go();
-      } else lost(it, { why: "no slot" });
-    });
+    } catch {
+      // The token could not be got, or what is here cannot make such a connection.
+      gone({ why: "cut" });
+    }
   };
 
   const got = (it: Link, batch: Batch) => {
@@ -181,6 +211,10 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       if (it === candidate) {
         // It cannot be told which of the records that it skips are in the gap. The other one goes on.
         if (batch.gap) return lost(it, { why: "cut" });
+        if (holds(it) && !it.release && main) {
+          it.release = main.release;
+          main.release = undefined;
+        }
         drop(main);
         main = it;
         candidate = undefined;
@@ -188,7 +222,7 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       it.proven = Date.now();
       round = undefined;
       renewed = false;
-      if (ways[1]) remember(it.way.name);
+      if (ways[1]) stored(key, it.way.name);
       for (const way of ways.slice(0, ways.indexOf(it.way))) if (way.failures && way.leftUntil < it.proven) leave(way);
       climbLater();
     }
@@ -227,6 +261,7 @@ export function reader(target: Target, from: string, transports: Transport[], ov
     if (ending.why === "cut" && !proven && !it.asked && !ways[1] && way.name === "websocket") {
       // A page cannot see why an upgrade was refused, and no other transport will.
       it.asked = true;
+      if (it.connection) it.connection.stop();
       it.connection = { stop: ask(target, { query: "limit=1&offset=" + hand, done: (answer) => it.over || lost(it, refusal(answer, target)) }) };
       return;
     }
@@ -237,52 +272,38 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       const { problem } = ending;
       if ((problem.status === 401 || problem.status === 403) && !renewed && target.renew()) {
         renewed = true;
-        round = [way].concat(order());
-        return begin();
+        return again(way);
       }
       const oldest = problem.oldestOffset;
-      if (oldest && oldest !== hand) {
-        deliver(way.name, { from: hand, to: oldest, records: [], upToDate: false, closed: false, size: 0, gap: { from: hand, to: oldest } });
-        round = [way].concat(order());
-        return begin();
-      }
-      happen("refuse", { problem });
-      return end();
+      if (!oldest || oldest === hand) return refuse(problem);
+      deliver(way.name, { ...standing(hand, oldest), gap: { from: hand, to: oldest } });
+      return again(way);
     }
-    if (ending.why === "goodbye") {
-      if (ending.code === "stream-deleted") {
-        if (!wasMain) return;
-        happen("refuse", { problem: { status: 404, code: ending.code, title: "the stream was deleted" } });
-        return end();
-      }
+    if (ending.why === "goodbye" && wasMain) {
+      if (ending.code === "stream-deleted") return refuse({ status: 404, code: ending.code, title: "the stream was deleted" });
       target.renew();
-      if (!wasMain) return climbLater();
       wait(ending.why, ending.afterMs);
-      round = [way].concat(order());
+      round = order(way);
       return;
     }
     if (ending.why === "unsupported") ways.splice(ways.indexOf(way), 1);
     else if (ending.why === "no slot") way.leftUntil = now + LEFT_MS;
     else {
-      if (proven && now - proven > STABLE_MS) way.failures = way.left = 0;
+      if (proven && now - proven > STABLE_MS) way.failures = way.left = attempts = 0;
       way.failures++;
       if (!wasMain || way.failures > 1) leave(way);
     }
     if (!wasMain) return climbLater();
-    const afterMs = "afterMs" in ending && ending.afterMs;
-    if (afterMs || ending.why === "busy") return wait(ending.why, afterMs || 0);
-    if (ending.why === "token") return wait(ending.why, 0);
+    const afterMs = ("afterMs" in ending && ending.afterMs) || 0;
+    if (afterMs || ending.why === "busy") return wait(ending.why, afterMs);
     if (proven) {
-      const others = order().filter((other) => other !== way);
-      // Silence seldom gets better by asking again; a cut is often only that.
+      // A cut is often only that; silence seldom gets better by asking again.
       if (ending.why === "timeout") leave(way);
       else if (way.failures > 1) return wait(ending.why, 0);
-      else others.unshift(way);
-      round = others.length ? others : [way];
-    } else if (!ways.length) {
-      happen("refuse", { problem: { status: 0, code: "unsupported", title: "none of the transports exists here" } });
-      return end();
-    } else if (!round || !round.length) return wait(ending.why, 0);
+      return again(ending.why === "timeout" ? undefined : way);
+    }
+    if (!ways.length) return refuse({ status: 0, code: "unsupported", title: "no transport works here" });
+    if (!round || !round.length) return wait(ending.why, 0);
     begin();
   };
 
@@ -293,54 +314,36 @@ export function reader(target: Target, from: string, transports: Transport[], ov
     const better = ways.slice(0, ways.indexOf(main.way));
     if (!better.length) return;
     const due = Math.min(...better.map((way) => Math.max(way.leftUntil, main!.proven + LEFT_MS)));
-    climbing = setTimeout(() => {
-      climb(better.filter((way) => way.leftUntil <= Date.now())[0]);
-    }, Math.max(0, due - Date.now()));
+    climbing = setTimeout(() => climb(order()[0]!), due - Date.now() + 1);
   };
 
-  const climb = (way: Way | undefined) => {
-    if (!main || !main.proven || candidate || !isToken(hand)) return;
-    if (!way) return climbLater();
-    candidate = link(way);
-    // What the link at work has still to skip, the candidate has not: it starts at the hand.
-    start(candidate);
-  };
-
-  /** The last known good way of this origin is tried first; a better one is climbed to. */
-  const remember = (name: Transport) => {
-    try {
-      if (localStorage.getItem(key) !== name) localStorage.setItem(key, name);
-    } catch {
-      // No storage here.
-    }
-  };
-
-  const recall = () => {
-    try {
-      const name = localStorage.getItem(key);
-      const known = ways.filter((way) => way.name === name);
-      if (known.length) round = known.concat(ways.filter((way) => way.name !== name));
-    } catch {
-      // No storage here.
-    }
+  /** Runs another link beside the one at work, from the hand on. */
+  const climb = (way: Way) => {
+    if (main && main.proven && !candidate && isToken(hand)) start((candidate = link(way)));
   };
 
   /** `moved`: what is at work may be dead, and not know it. */
   const better = (moved: boolean) => {
     for (const way of ways) way.leftUntil = 0;
     attempts = 0;
-    if (waiting) {
-      clearTimeout(waiting);
-      waiting = undefined;
-      round = undefined;
-    }
+    if (waiting) round = undefined;
+    clearTimeout(waiting);
+    waiting = undefined;
     if (!main) begin();
-    else if (moved) climb(ways[0]);
+    else if (moved) climb(ways[0]!);
     else climbLater();
   };
 
+  const resume = (fed: Fed) => {
+    fed.offer(standing(hand, hand));
+    resting = false;
+    begin();
+  };
+
   const unwatch = watch(better, halt);
-  recall();
+  // The last that worked with this origin is tried first; a better one is climbed to.
+  const known = stored(key);
+  round = order(ways.filter((way) => way.name === known)[0]);
   return {
     get state() {
       return state;
@@ -350,12 +353,9 @@ export function reader(target: Target, from: string, transports: Transport[], ov
     },
     add(fed) {
       feds.push(fed);
-      if (feds.length > 1) {
-        const live = fed.hand === "now" && state.name === "live";
-        fed.told(state);
-        fed.offer({ from: live ? "now" : hand, to: hand, records: [], upToDate: false, closed: false, size: 0 });
-      }
-      begin();
+      resume(fed);
+      // Whether it is live it knows only when it knows where the reader stands.
+      fed.told(state);
     },
     remove(fed) {
       const at = feds.indexOf(fed);
@@ -363,11 +363,7 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       feds.splice(at, 1);
       if (!feds.length) end();
     },
-    resume(fed) {
-      fed.offer({ from: hand, to: hand, records: [], upToDate: false, closed: false, size: 0 });
-      resting = false;
-      begin();
-    },
+    resume,
     poke() {
       if (main && main.connection && main.connection.poke) main.connection.poke();
     },

@@ -6,19 +6,19 @@ import type { Memory } from "./types.js";
 export function memoryOf(remember: string | Memory | undefined): Memory | undefined {
   if (typeof remember !== "string") return remember;
   return {
-    load() {
-      try {
-        return localStorage.getItem(remember);
-      } catch {
-        return null;
-      }
-    },
-    save(offset) {
-      try {
-        localStorage.setItem(remember, offset);
-      } catch {
-        // Full, or not allowed: the next page begins where this one did.
-      }
-    },
+    load: () => stored(remember),
+    save: (offset) => void stored(remember, offset),
   };
+}
+
+/** What `localStorage` has under `key`, where there is one; given a value, what it has is that. */
+export function stored(key: string, value?: string): string | null | undefined {
+  try {
+    const old = localStorage.getItem(key);
+    if (value && value !== old) localStorage.setItem(key, value);
+    return old;
+  } catch {
+    // Full, or not allowed: as if nothing had been kept.
+    return;
+  }
 }

@@ -8,6 +8,7 @@
  */
 
 import type { Batch, Fed, Feed, State } from "./types.js";
+import { watch } from "./weather.js";
 
 /** How often a tab that is fed asks, unless it heard something; a hidden one may ask once a minute only. */
 const ASK_MS = 5_000;
@@ -26,7 +27,7 @@ interface Word {
 
 /** Whether tabs can share here. */
 export function tabsCanShare(): boolean {
-  return typeof location === "object" && typeof BroadcastChannel === "function" && !!navigator.locks;
+  return typeof location === "object" && typeof BroadcastChannel === "function" && typeof AbortController === "function" && !!navigator.locks;
 }
 
 /** A feed for this tab's followers of the stream that tabs know by `name`. `read` begins a reader of its own; `over` is called when the last one left. */
@@ -127,6 +128,9 @@ export function acrossTabs(name: string, read: (from: string) => Feed, over: () 
     channel = undefined;
   };
 
+  // A page that is kept for going back gives up the lock, and joins again when it is shown.
+  const unwatch = watch(start, stop);
+
   return {
     get state() {
       return own ? own.state : state;
@@ -136,9 +140,6 @@ export function acrossTabs(name: string, read: (from: string) => Feed, over: () 
     },
     add(fed) {
       members.add(fed);
-      // A page that is kept for going back gives up the lock, and joins again when it is shown.
-      addEventListener("pagehide", stop);
-      addEventListener("pageshow", start);
       if (own) own.add(fed);
       else {
         fed.told(state);
@@ -151,8 +152,7 @@ export function acrossTabs(name: string, read: (from: string) => Feed, over: () 
       if (own) own.remove(fed);
       if (members.size) return;
       stop();
-      removeEventListener("pagehide", stop);
-      removeEventListener("pageshow", start);
+      unwatch();
       over();
     },
     resume(fed) {

@@ -9,10 +9,11 @@ const EXPIRY_MARGIN_MS = 30_000;
 const ids = new WeakMap<object, number>();
 let idLast = 0;
 
-function id(it: object | undefined): number {
-  if (!it) return 0;
+/** Stands for a function. */
+function known(it: object | undefined): unknown {
+  if (typeof it !== "function") return it;
   if (!ids.has(it)) ids.set(it, ++idLast);
-  return ids.get(it)!;
+  return ids.get(it);
 }
 
 export function targetOf(url: string | URL, options: TargetOptions): Target {
@@ -20,15 +21,15 @@ export function targetOf(url: string | URL, options: TargetOptions): Target {
   absolute.hash = "";
   const { headers, token: ask, WebSocket: Socket } = options;
   const dynamic = typeof headers === "function";
-  const key = absolute.href + (dynamic ? "" : " " + JSON.stringify(headers));
+  const identity = absolute.href + JSON.stringify([known(headers), known(ask)]);
   let token: Promise<string> | undefined;
   let expires = Infinity;
 
   return {
     url: absolute.href,
     origin: absolute.origin,
-    identity: `${key} ${id(dynamic ? headers : undefined)} ${id(ask)} ${id(Socket as object)}`,
-    identityInTabs: dynamic || ask ? undefined : key,
+    identity,
+    identityInTabs: dynamic || ask ? undefined : identity,
     WebSocket: Socket as typeof WebSocket,
     holdSeconds: HOLD_SECONDS,
     credentials() {

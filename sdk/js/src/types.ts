@@ -39,27 +39,31 @@ export interface Batch {
 
 /** Why a connection ended. `afterMs`: come back no sooner. */
 export type Ending =
-  | { why: "cut" | "timeout" | "unsupported" | "no slot" | "busy" | "token"; afterMs?: number }
+  | { why: "cut" | "timeout" | "unsupported" | "no slot" | "busy"; afterMs?: number }
   | { why: "goodbye"; code: string; afterMs: number }
   | { why: "refused"; problem: Problem };
 
-/** Where a connection brings what it gets. After `ended`, which comes at most once, nothing comes any more. */
+/** Where a connection brings what it gets. Once it is told that the connection has ended it hears nothing more. */
 export interface Sink {
-  batch(batch: Batch): void;
+  /**
+   * The server's text, which should be a message; with the records and the gap that came before it (SSE). Returns what it
+   * brought, or nothing if that was the end of the connection.
+   */
+  said(text: string, records?: unknown[], gap?: Gap): Batch | undefined;
   /** Proof of life: the next one is due within `forMs`. */
   alive(forMs: number): void;
   ended(ending: Ending): void;
 }
 
-/** A transport at work. After `stop` its sink hears nothing more. */
+/** A transport at work. After `stop`, which comes also after it has ended, its sink hears nothing more. */
 export interface Connection {
   stop(): void;
   /** Asks now what it would ask later (short poll). */
   poke?(): void;
 }
 
-/** A transport: reads `target` from the offset `from`. */
-export type Carrier = (target: Target, from: string, sink: Sink) => Connection;
+/** A transport: reads `target` from the offset `from`. What cannot send headers has the token. */
+export type Carrier = (target: Target, from: string, sink: Sink, token: string | undefined) => Connection;
 
 /** One stream, as one user asks for it. */
 export interface Target {
@@ -159,6 +163,7 @@ export interface FollowOptions extends TargetOptions {
   remember?: string | Memory;
   /** Whom to share one connection with. Default: `"tabs"`, where the browser can. */
   share?: "tabs" | "page" | false;
+  /** `offset`: behind this record, see {@link Following.offset}. */
   onRecord?(record: unknown, meta: { offset: string }): void;
   onState?(state: State): void;
   onGap?(gap: Gap): void;

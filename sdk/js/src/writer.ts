@@ -9,7 +9,7 @@
 
 import { Refused } from "./errors.js";
 import { ask, refusal } from "./http.js";
-import { askSocket, sockets } from "./sockets.js";
+import { askSocket, openSocket } from "./sockets.js";
 import { targetOf } from "./target.js";
 import type { Problem, TargetOptions } from "./types.js";
 
@@ -49,9 +49,11 @@ const POST_MS = 20_000;
 const BYTES_PER_MS_MIN = 10; // One large record may take its time.
 const SOCKET_MS = 8_000; // A WebSocket that swallows what we send is left for POST after so long.
 
+/** A `String` object is JSON already. A close has none. */
+type Data = string | Uint8Array | String | undefined;
+
 interface Item {
-  data: string | Uint8Array | undefined; // As it was when it was given: the caller may change it later. A close has none.
-  isJson: boolean;
+  data: Data; // As it was when it was given: the caller may change it later.
   done(offset: string): void;
   fail(error: unknown): void;
 }
@@ -74,32 +76,39 @@ interface Answer {
 export function writer(url: string | URL, options: WriterOptions = {}): Writer {
   const { producer, signal } = options;
   const target = targetOf(url, options);
-  const id = producer ? producer.id : Math.random().toString(36).slice(2) + Date.now().toString(36);
+  const id = producer ? producer.id : `${Math.random()}${Date.now()}`;
   let epoch = producer ? producer.epoch : 0;
   let seq = 0;
   let type: string | null | undefined = options.contentType;
   let queue: Item[] = [];
   let batch: Item[] = [];
-  let alone = 0; // So many of the queue go one by one, to find out which of them is refused.
+  let most = RECORDS_MAX; // So many travel together: fewer after a refusal, to find out whose it is.
   let running = false;
   let broken: unknown; // What all that is appended from now on is answered with.
   let cut = (_?: Answer) => {}; // Ends what is being waited for.
 
-  const isJson = () => /json/.test(type!);
+  const again = () => cut();
 
-  const add = (data: Item["data"], isJson: boolean) =>
+  /** Once the browser is online again, nothing that was begun before is worth waiting for. */
+  const online = (listens: "addEventListener" | "removeEventListener") =>
+    typeof self === "object" && self[listens] && self[listens]("online", again);
+
+  const isJson = () => /^application\/json/i.test(type!);
+
+  const add = (data?: Data) =>
     new Promise<string>((done, fail) => {
-      queue.push({ data, isJson, done, fail });
+      queue.push({ data, done, fail });
       if (!running) run();
     });
 
   async function run() {
     running = true;
+    online("addEventListener");
     try {
       await 0; // What is appended in one go travels together.
       while (queue.length) {
         if (!type) {
-          const told = await insist(() => http("GET", {}));
+          const told = await insist(() => http());
           if (told.problem) throw new Refused(told.problem);
           type = told.type;
         }
@@ -113,13 +122,14 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
       for (const item of all) item.fail(error);
     }
     running = false;
+    online("removeEventListener");
   }
 
   /** Waits for what `begin` tells, at most so long; it returns what takes the question back. */
   const wait = (ms: number, begin: (done: (answer?: Answer) => void) => () => void) =>
     new Promise<Answer>((resolve) => {
       if (broken) throw broken;
-      const timer = setTimeout(() => cut(), ms);
+      const timer = setTimeout(again, ms);
       cut = (answer = {}) => {
         clearTimeout(timer);
         stop();
@@ -130,9 +140,15 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
 
   /** Asks until there is an answer. Full jitter: up to a quarter of a second at first, then twice that, up to half a minute. */
   async function insist(send: () => Promise<Answer>) {
+    let renewed = false;
     for (let tries = 0; ; tries++) {
       const answer = await send();
-      if (answer.offset || answer.problem) return { ...answer, tries };
+      const status = answer.problem && answer.problem.status;
+      if ((status === 401 || status === 403) && !renewed && target.renew()) {
+        renewed = true;
+        continue;
+      }
+      if (answer.offset || status) return { ...answer, tries };
       const jitter = Math.random() * Math.min(250 * 2 ** tries, PAUSE_MS_MAX);
       await wait((answer.afterMs || 0) + jitter, () => () => {});
     }
@@ -140,22 +156,14 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
 
   /** Moves what goes as one message from the queue to the batch. */
   function take() {
-    const most = isJson() && !alone ? RECORDS_MAX : 1;
-    if (alone) alone--;
-    batch = [];
-    for (let bytes = 0, item; (item = queue[0]) && batch.length < most; ) {
-      const { data } = item;
-      if (data == undefined) {
-        // A close travels alone.
-        if (!batch.length) batch.push(queue.shift()!);
-        return;
-      }
-      bytes += data.length;
-      if (batch.length && bytes > BYTES_MAX) return;
-      queue.shift();
-      if (isJson() ? typeof data != "string" : item.isJson) item.fail(TypeError("not a record of " + type));
-      else batch.push(item);
-    }
+    const fits = ({ data, fail }: Item) =>
+      !(data instanceof (isJson() ? Uint8Array : String)) || fail(TypeError("not a record of " + type));
+    const isRecord = (item?: Item) => item && item.data !== undefined;
+    let count = 0;
+    let bytes = 0;
+    do bytes += (queue[count]!.data || "").length;
+    while (isRecord(queue[0]) && isRecord(queue[++count]) && isJson() && count < most && bytes < BYTES_MAX);
+    batch = queue.splice(0, count || 1).filter(fits);
   }
 
   /** Sends the batch until it is answered. Throws what is the answer to all that waits. */
@@ -168,8 +176,9 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
     }
     if (offset) {
       // Who keeps an id begins an epoch that was never used: else what is new would be taken for what is there already.
-      if (producer && duplicate && !tries) throw (broken = Error("this producer's epoch was used before"));
+      if (producer && duplicate && !tries) throw (broken = Error("the epoch was used before"));
       seq++;
+      most = Math.min(most * 2, RECORDS_MAX);
       for (const item of batch.splice(0)) item.done(offset);
       return;
     }
@@ -183,7 +192,7 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
       throw error;
     }
     if (batch.length > 1 && !tries) {
-      alone += batch.length;
+      most = 1;
       queue = batch.splice(0).concat(queue);
     } else for (const item of batch.splice(0)) item.fail(error);
   }
@@ -191,15 +200,16 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
   /** One try. With `closed` it asks what was taken last: closing a closed stream changes nothing. */
   function send(closed?: boolean): Promise<Answer> {
     const { data } = batch[0]!;
-    const close = closed || data == undefined;
-    const encoded = () => batch.map((item) => (item.isJson ? item.data : JSON.stringify(item.data)));
-    const body = close ? "" : isJson() ? `[${encoded()}]` : data;
-    if (!closed && typeof body === "string" && /json|^text/.test(type!) && sockets[target.identity]) {
+    const close = closed || data === undefined;
+    const encoded = () => batch.map(({ data }) => (typeof data === "string" ? JSON.stringify(data) : data));
+    const body = close ? "" : isJson() ? `[${encoded()}]` : (data as string | Uint8Array);
+    const socket = openSocket(target.identity);
+    if (socket && !closed && typeof body === "string" && (isJson() || /^text/i.test(type!))) {
       const what = close ? '"close":true' : `"append":${isJson() ? body : JSON.stringify([body])}`;
       const message = `${what},"producer":${JSON.stringify({ id, epoch, seq })}}`;
       return wait(SOCKET_MS, (done) =>
-        askSocket(target.identity, message, ({ ack, error } = {}) => {
-          if (ack) done({ offset: ack.streamNextOffset, duplicate: ack.duplicate });
+        askSocket(socket, message, ({ ack, error } = {}) => {
+          if (ack) done({ offset: ack.streamNextOffset, duplicate: ack.duplicate && !close });
           else done(error && !error.retry && { problem: error });
         }),
       );
@@ -207,20 +217,21 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
     const headers: Record<string, string> = {
       "Content-Type": type!,
       "Producer-Id": id,
-      "Producer-Epoch": "" + epoch,
+      "Producer-Epoch": `${epoch}`,
       // One more than what is in question, so that a new life of the stream sees a hole, and is not closed.
-      "Producer-Seq": "" + (closed ? seq + 1 : seq),
+      "Producer-Seq": `${closed ? seq + 1 : seq}`,
     };
     if (close) headers["Stream-Closed"] = "true";
-    return http("POST", headers, body);
+    return http(headers, body);
   }
 
-  const http = (method: string, headers: Record<string, string>, body?: string | Uint8Array) =>
+  /** Asks for the type; or, with headers, appends. */
+  const http = (headers?: Record<string, string>, body?: string | Uint8Array) =>
     wait(POST_MS + (body ? body.length / BYTES_PER_MS_MIN : 0), (done) =>
       ask(target, {
-        method,
+        method: headers && "POST",
         headers,
-        query: body == undefined ? "offset=now" : "",
+        query: headers ? "" : "offset=now",
         body,
         done(answer) {
           const header = (name: string) => answer!.header(name);
@@ -235,7 +246,7 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
 
   const abort = () => {
     broken = signal!.reason || Error("aborted");
-    cut();
+    again();
   };
   if (signal) {
     if (signal.aborted) abort();
@@ -243,13 +254,13 @@ export function writer(url: string | URL, options: WriterOptions = {}): Writer {
   }
 
   return {
-    append(record) {
-      if (typeof record === "string") return add(record, false);
-      if (record instanceof Uint8Array) return add(record.slice(), false);
+    async append(record) {
+      if (record instanceof Uint8Array) return add(record.slice());
       const json = JSON.stringify(record);
-      return json ? add(json, true) : Promise.reject(TypeError("not a JSON value"));
+      if (!json) throw TypeError("not a JSON value");
+      return add(typeof record === "string" ? record : new String(json));
     },
-    close: () => add(undefined, false),
+    close: () => add(),
     get pending() {
       return queue.length + batch.length;
     },

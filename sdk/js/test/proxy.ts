@@ -27,7 +27,8 @@ export class Proxy {
   /** The requests seen. */
   readonly seen: { kind: Kind; path: string }[] = [];
   private readonly sockets = new Set<Socket>();
-  private swallowing = new Set<Kind>();
+  private readonly swallowing = new Set<Socket>();
+  private readonly kinds = new Map<Socket, Kind>();
 
   private constructor(
     private readonly server: Server,
@@ -52,13 +53,12 @@ export class Proxy {
     for (const socket of this.sockets) socket.destroy();
   }
 
-  /** From now on, nothing more comes back on open connections of this kind either. */
+  /** From now on, nothing more comes back on the connections of this kind that are open now. */
   swallow(kind: Kind): void {
-    this.swallowing.add(kind);
+    for (const [client, its] of this.kinds) if (its === kind) this.swallowing.add(client);
   }
 
   clear(): void {
-    this.swallowing.clear();
     this.mode = () => "pass";
   }
 
@@ -90,12 +90,14 @@ export class Proxy {
     }
     const server = connect(this.upstream, "127.0.0.1");
     this.track(server);
+    this.kinds.set(client, kind);
+    client.on("close", () => this.kinds.delete(client));
     server.write(head, "latin1");
     client.pipe(server);
     let bytes = 0;
     let headPassed = false;
     server.on("data", (data: Buffer) => {
-      if (mode === "silent" || this.swallowing.has(kind)) return;
+      if (mode === "silent" || this.swallowing.has(client)) return;
       if (mode === "swallow body") {
         const end = headPassed ? 0 : data.indexOf("\r\n\r\n") + 4;
         headPassed = true;

@@ -71,11 +71,12 @@ export async function records(url) {
 
 /**
  * A way to `url` on a port of its own. `way.verdict(bytes, number)` is asked at the first bytes of each request, and says what
- * becomes of it: nothing (it passes), "cut" (not even sent), "deaf" (sent, but the answer is cut off), or an answer.
+ * becomes of it: nothing (it passes), "cut" (not even sent), "deaf" (sent, but the answer is cut off), or an answer. While
+ * `way.held` is an array, what a WebSocket's client says is kept there; each of it is a function that sends it on.
  */
 export async function wayTo(t, url, verdict = () => undefined) {
   const { hostname, port } = new URL(url)
-  const way = { verdict, requests: [] }
+  const way = { verdict, requests: [], held: null }
   const sockets = new Set()
   const listener = net.createServer((near) => {
     const far = net.connect(port, hostname)
@@ -85,14 +86,17 @@ export async function wayTo(t, url, verdict = () => undefined) {
       socket.on("close", () => [near, far].forEach((one) => one.destroy()))
     }
     let fate
+    let upgraded = false
     near.on("data", (bytes) => {
       const head = /^(POST|HEAD|GET|PUT) /.test(bytes.toString("latin1", 0, 5))
       if (head) {
         way.requests.push(bytes.toString("latin1"))
+        upgraded = /upgrade: websocket/i.test(way.requests.at(-1))
         fate = way.verdict(bytes.toString("latin1"), way.requests.length - 1)
       }
       if (fate === "cut") return near.destroy()
       if (fate && fate !== "deaf") return near.end(fate)
+      if (way.held && upgraded && !head) return way.held.push(() => far.write(bytes))
       far.write(bytes)
     })
     far.on("data", (bytes) => (fate === "deaf" ? near.destroy() : near.write(bytes)))

@@ -2,7 +2,7 @@ import assert from "node:assert/strict"
 import { test } from "node:test"
 import { writer } from "../dist/fourfold.js"
 import { browse, followIn, received } from "./browser.mjs"
-import { serve, wayTo } from "./server.mjs"
+import { records, serve, wayTo } from "./server.mjs"
 
 const numbers = (count) => [...Array(count).keys()]
 
@@ -178,4 +178,37 @@ test("appends under way when the socket is cut are there once, and in order", as
   await all
   clearInterval(cutting)
   assert.deepEqual(await received(page, 300), numbers(300))
+})
+
+test("a socket that swallows appends is left for POST, and what it brings later after all is a duplicate", async (t) => {
+  const { url, via, tab, way } = await scene(t)
+  const page = await tab()
+  await followIn(page, via)
+  await page.waitForFunction(() => window.following.state.name === "live")
+  const append = (n) => page.evaluate((n) => window.appends.append(n), n)
+  await page.evaluate((url) => (window.appends = fourfold.writer(url, { contentType: "application/json" })), via)
+  await append(0)
+  way.held = []
+  await Promise.all([append(1), append(2)])
+  await append(3)
+  const late = way.held.splice(0)
+  way.held = null
+  assert.ok(late.length > 0)
+  for (const send of late) send()
+  await append(4)
+  assert.deepEqual(await received(page, 5), numbers(5))
+  assert.deepEqual(await records(url), numbers(5))
+})
+
+test("an append made offline goes when the network is back", async (t) => {
+  const { url, via, tab } = await scene(t)
+  const page = await tab()
+  await page.evaluate((url) => (window.appends = fourfold.writer(url, { contentType: "application/json" })), via)
+  await page.evaluate(() => window.appends.append(0))
+  await page.context().setOffline(true)
+  const done = page.evaluate(() => Promise.all([1, 2].map((n) => window.appends.append(n))))
+  await page.waitForFunction(() => window.appends.pending === 2)
+  await page.context().setOffline(false)
+  await done
+  assert.deepEqual(await records(url), [0, 1, 2])
 })

@@ -42,6 +42,7 @@ test("every JSON value is one record, also an array", async (t) => {
   await within(10_000, Promise.all(values.map((value) => appends.append(value))))
   assert.deepEqual(await records(url), values)
   await assert.rejects(appends.append(undefined), TypeError)
+  await assert.rejects(appends.append(1n), TypeError)
   await assert.rejects(appends.append(new Uint8Array(3)), TypeError)
 })
 
@@ -188,4 +189,26 @@ test("a signal ends what waits", async (t) => {
   await assert.rejects(within(5_000, waiting), { name: "AbortError" })
   await assert.rejects(within(5_000, appends.append(2)), { name: "AbortError" })
   assert.equal(appends.pending, 0)
+})
+
+test("a token that is refused is asked for anew", async (t) => {
+  const server = await serve(t)
+  const url = await server.create("a")
+  const problem = JSON.stringify({ status: 401, code: "invalid-token", title: "t" })
+  const type = "content-type: application/problem+json\r\naccess-control-allow-origin: *"
+  const no = `HTTP/1.1 401 No\r\n${type}\r\ncontent-length: ${problem.length}\r\n\r\n${problem}`
+  const way = await wayTo(t, server.url, (head) => (/authorization: bearer new/i.test(head) ? undefined : no))
+  const tokens = ["old", "new"]
+  const appends = writer(way.url(url), { token: () => tokens.shift() ?? "worn out" })
+  await within(10_000, appends.append(1))
+  await within(10_000, appends.append(2))
+  const refused = writer(way.url(url), { token: () => "never" }).append(3)
+  assert.equal((await within(10_000, refused.catch((error) => error))).problem?.code, "invalid-token")
+  assert.deepEqual(await records(url), [1, 2])
+})
+
+test("JSON of another name is bytes", async (t) => {
+  const url = await (await serve(t)).create("a", "application/x-ndjson")
+  await within(10_000, writer(url).append('{"n":1}\n'))
+  assert.equal(await (await fetch(url)).text(), '{"n":1}\n')
 })

@@ -4,21 +4,26 @@
  */
 
 import { ask, refusal } from "../http.js";
-import { message } from "../message.js";
 import type { Carrier } from "../types.js";
 import { SILENCE_MS } from "./pulse.js";
 
 /** Behind the time for which the server may hold an answer: it is not coming. */
-const LATE_MS = 5000;
+const LATE_MS = 4000;
 
 /** Below the 30 s at which some proxies cut. */
 export const HOLD_SECONDS = 20;
 
-/** A hold that is cut even when it is so short is not worth it. */
+/** Shorter holds are not worth it. */
 const HOLD_SECONDS_MIN = 2;
+
+/** What ended sooner was not held. */
+const LASTED_MS = 1000;
 
 /** Without advice. */
 const POLL_AFTER_MS = 1000;
+
+/** The most that a server advises. */
+const POLL_AFTER_MS_MAX = 30_000;
 
 export const poller =
   (holds: boolean): Carrier =>
@@ -28,6 +33,8 @@ export const poller =
     let cancel = () => {};
     let timer: ReturnType<typeof setTimeout> | undefined;
     let waiting = false;
+    /** Holds that brought nothing, in a row. */
+    let missed = 0;
     // What cut it the last time may be gone.
     target.holdSeconds = Math.min(HOLD_SECONDS, target.holdSeconds * 2);
 
@@ -42,14 +49,13 @@ export const poller =
       const since = Date.now();
       waiting = false;
       clearTimeout(timer);
-      /** The hold was cut: by a proxy that allows less, if it lasted. */
+      /** A hold was cut, or was never answered: this network allows less. What came meanwhile is asked for at once. */
       const cut = () => {
         stop();
-        target.holdSeconds = seconds / 2;
-        if (target.holdSeconds < HOLD_SECONDS_MIN) {
-          target.holdSeconds = HOLD_SECONDS_MIN;
-          sink.ended({ why: "cut" });
-        } else go();
+        target.holdSeconds = Math.max(HOLD_SECONDS_MIN, Math.min(seconds / 2, ((Date.now() - since) / 1000) * 0.75));
+        atTail = false;
+        if (missed++) sink.ended({ why: "timeout" });
+        else go();
       };
       if (held) {
         sink.alive(seconds * 1000 + 2 * LATE_MS);
@@ -61,27 +67,25 @@ export const poller =
         alive: () => held || sink.alive(SILENCE_MS),
         done(answer) {
           clearTimeout(timer);
-          if (held && !answer && Date.now() - since > 1000) return cut();
-          const status = answer ? answer.status : 0;
+          if (!answer && held && Date.now() - since > LASTED_MS) return cut();
           const header = (name: string) => answer!.header("stream-" + name);
-          const after = answer && +(header("poll-after") || 0);
-          let it;
-          if (status === 200) it = message(answer!.text, at);
-          else if (status === 204 && held && header("next-offset") === at) {
+          let text = answer && answer.status === 200 ? answer.text : "";
+          const after = answer ? +header("poll-after")! : 0;
+          if (answer && answer.status === 204 && held && header("next-offset") === at) {
             const closed = header("closed") === "true";
-            if (after && !closed) it = { why: "goodbye" as const, code: "draining", afterMs: after };
-            else it = { from: at, to: at, records: [], upToDate: true, closed, size: 0 };
+            // Nothing came while it was held: the tail. Advice is given with it by a server that is about to stop.
+            const goodbye = after && !closed ? { code: "draining", reconnectAfterMs: after } : undefined;
+            text = JSON.stringify({ streamNextOffset: at, upToDate: true, streamClosed: closed, goodbye });
           }
-          if (!it || "why" in it) return sink.ended(it || (status === 200 ? { why: "cut" } : refusal(answer, target)));
-          at = it.to;
-          atTail = it.upToDate;
-          if (!it.closed) {
-            const wait = atTail && !holds ? after || POLL_AFTER_MS : 0;
-            waiting = true;
-            sink.alive(wait + SILENCE_MS);
-            timer = setTimeout(go, wait);
-          }
-          sink.batch(it);
+          const batch = text ? sink.said(text) : sink.ended(refusal(answer, target));
+          if (!batch || batch.closed) return;
+          if (held) missed = 0;
+          at = batch.to;
+          atTail = batch.upToDate;
+          const wait = atTail && !holds ? Math.min(after || POLL_AFTER_MS, POLL_AFTER_MS_MAX) : 0;
+          waiting = true;
+          sink.alive(wait + SILENCE_MS);
+          timer = setTimeout(go, wait);
         },
       });
     };
