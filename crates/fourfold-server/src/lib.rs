@@ -3,7 +3,8 @@
 //! ```text
 //! server ─ connection ─ routes ─┬─ publish    the way in
 //!                               ├─ subscribe  the way out ─ transports/*
-//!                               └─ control    subscriptions (a crate of their own)
+//!                               ├─ control    subscriptions (a crate of their own)
+//!                               └─ extra      what the one who mounts the server adds
 //! ```
 //!
 //! ```no_run
@@ -22,6 +23,7 @@ mod answer;
 mod connection;
 mod context;
 mod control;
+mod extra;
 mod hyper_connection;
 pub mod limits;
 mod line;
@@ -39,6 +41,7 @@ mod transports;
 pub mod websocket;
 mod wire;
 
+pub use extra::{Answering, Extra};
 pub use fourfold_subscriptions::Options as SubscriptionOptions;
 pub use server::{Connections, Server};
 pub use settings::Settings;

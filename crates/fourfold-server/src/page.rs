@@ -1,5 +1,6 @@
 //! The page at `/`: files that are part of the binary.
 
+use bytes::Bytes;
 use http::{StatusCode, header};
 
 use crate::answer::{self, Answer};
@@ -8,14 +9,23 @@ use crate::answer::{self, Answer};
 const POLICY: &str =
     "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-/// The file at this path.
-pub(crate) fn get(path: &str) -> Option<Answer> {
+/// Where the page at `/` has its link to what the one who mounts the server adds.
+const LINK: &str = "<!-- extra -->";
+
+/// The file at this path. `link` is a path and plain words.
+pub(crate) fn get(path: &str, link: Option<(&str, &str)>) -> Option<Answer> {
     let (_, content_type, text) = FILES.iter().find(|(at, ..)| *at == path)?;
     let mut parts = answer::head(StatusCode::OK);
     answer::put(&mut parts, header::CONTENT_TYPE, content_type);
     answer::put(&mut parts, header::CACHE_CONTROL, "no-cache");
     answer::put(&mut parts, header::CONTENT_SECURITY_POLICY, POLICY);
-    Some(answer::full(parts, *text))
+    let body = match link {
+        Some((to, words)) if path == "/" => {
+            Bytes::from(text.replace(LINK, &format!(r#"<a class="extra" href="{to}">{words}</a>"#)))
+        }
+        _ => Bytes::from_static(text.as_bytes()),
+    };
+    Some(answer::full(parts, body))
 }
 
 macro_rules! file {
@@ -70,7 +80,12 @@ mod tests {
         for entry in std::fs::read_dir(folder).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             let path = if name == "index.html" { "/".to_owned() } else { format!("/page/{name}") };
-            assert!(super::get(&path).is_some(), "{name} is not served: add it to FILES");
+            assert!(super::get(&path, None).is_some(), "{name} is not served: add it to FILES");
         }
+    }
+
+    #[test]
+    fn the_page_has_a_place_for_a_link() {
+        assert_eq!(include_str!("page/index.html").matches(super::LINK).count(), 1);
     }
 }

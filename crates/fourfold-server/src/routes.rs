@@ -7,10 +7,10 @@ use http::{Method, Request};
 use hyper::body::Incoming;
 
 use crate::{
-    Settings, answer,
+    Extra, Settings, answer,
     connection::Reply,
     context::Context,
-    control, list, page,
+    control, extra, list, page,
     publish::{self, Body},
     query::Query,
     subscribe,
@@ -29,7 +29,7 @@ pub(crate) async fn answer(request: Request<Incoming>, context: &Arc<Context>) -
             Err(refusal) => Err(refusal),
         },
         None if path == "/v1/stream" => listing(&request, context).await,
-        None => page(&request),
+        None => beside(request, context).await,
     };
     result.unwrap_or_else(Reply::from)
 }
@@ -41,8 +41,7 @@ async fn stream(request: Request<Incoming>, name: StreamName, context: &Arc<Cont
         Method::OPTIONS => Ok(Reply::Whole(answer::options(answer::METHODS))),
         Method::PUT | Method::POST => {
             let (parts, body) = request.into_parts();
-            let Settings { body_bytes_max, body_wait_max, .. } = *context.settings;
-            let body = Body::Incoming { body, bytes_max: body_bytes_max, wait_max: body_wait_max };
+            let body = whole(body, context);
             if parts.method == Method::PUT {
                 publish::put(&parts, body, &name, context).await.map(Reply::Whole)
             } else {
@@ -54,6 +53,11 @@ async fn stream(request: Request<Incoming>, name: StreamName, context: &Arc<Cont
     }
 }
 
+fn whole(body: Incoming, context: &Context) -> Body {
+    let Settings { body_bytes_max, body_wait_max, .. } = *context.settings;
+    Body::Incoming { body, bytes_max: body_bytes_max, wait_max: body_wait_max }
+}
+
 async fn listing(request: &Request<Incoming>, context: &Arc<Context>) -> Result<Reply, Refusal> {
     match *request.method() {
         Method::GET | Method::HEAD => list::get(&Query::parse(request.uri().query())?, context).await.map(Reply::Whole),
@@ -62,8 +66,16 @@ async fn listing(request: &Request<Incoming>, context: &Arc<Context>) -> Result<
     }
 }
 
-fn page(request: &Request<Incoming>) -> Result<Reply, Refusal> {
-    let Some(answer) = page::get(request.uri().path()) else {
+/// The page, and what the one who mounts the server adds.
+async fn beside(request: Request<Incoming>, context: &Arc<Context>) -> Result<Reply, Refusal> {
+    let extra = context.settings.extra.as_deref();
+    let path = request.uri().path();
+    let Some(answer) = page::get(path, extra.and_then(Extra::link)) else {
+        if let Some(extra) = extra.filter(|extra| extra.has(path)) {
+            let (parts, body) = request.into_parts();
+            let body = whole(body, context).read().await?;
+            return extra.answer(Request::from_parts(parts, body)).await.map(extra::finished).map(Reply::Whole);
+        }
         let detail = format!("nothing is at this path: streams are below {STREAMS}");
         return Err(Refusal::new(Code::NotFound, detail));
     };

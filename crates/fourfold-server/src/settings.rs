@@ -1,9 +1,9 @@
 //! What may be configured, checked, with defaults.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    SubscriptionOptions,
+    Extra, SubscriptionOptions,
     limits::{BODY_BYTES_MAX_DEFAULT, BODY_WAIT_MAX, HEAD_WAIT_MAX, LONG_POLL_WAIT_DEFAULT},
 };
 
@@ -26,6 +26,8 @@ pub struct Settings {
     pub drain_spread: Duration,
     /// How webhooks of subscriptions are delivered.
     pub subscriptions: SubscriptionOptions,
+    /// Answers beside the streams.
+    pub extra: Option<Arc<dyn Extra>>,
 }
 
 impl Default for Settings {
@@ -39,6 +41,7 @@ impl Default for Settings {
             drain_deadline: Duration::from_secs(10),
             drain_spread: Duration::from_secs(5),
             subscriptions: SubscriptionOptions::default(),
+            extra: None,
         }
     }
 }

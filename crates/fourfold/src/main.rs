@@ -1,7 +1,7 @@
 //! The command `fourfold`: the server, and clients of it for people and scripts.
 //!
 //! - [`cli`]: what can be typed; [`config`]: what it means to the server
-//! - [`serve`], [`demo`]: the server; [`vitals`]: what the demo feeds it
+//! - [`serve`], [`demo`]: the server, and the same with scenarios that use it
 //! - [`append`]: the way in, by the idempotent [`producer`]; [`tail`]: the way out, by four transports
 //! - [`bench`]: a load generator
 //! - [`client`], [`failure`], [`websocket`], [`event_stream`], [`message`], [`answer`], [`retry`]: the client's side of the wire
@@ -20,7 +20,6 @@ mod producer;
 mod retry;
 mod serve;
 mod tail;
-mod vitals;
 mod websocket;
 
 use std::{io::IsTerminal, process::ExitCode};
@@ -64,7 +63,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), CommandError> {
     match command {
-        Command::Serve(flags) => Ok(serve::serve(configured(&flags)?, serve::announce)?),
+        Command::Serve(flags) => Ok(serve::serve(configured(&flags)?, None, serve::announce)?),
         Command::Demo(flags) => Ok(demo::demo(configured(&flags)?)?),
         Command::Append(args) => client_runtime()?.block_on(async { Ok(append::append(args).await?) }),
         Command::Bench(args) => Ok(bench::bench(&args)?),

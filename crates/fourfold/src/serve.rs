@@ -12,7 +12,7 @@ use fourfold_engines::{
     MemoryEngine,
     embedded::{Durability, EmbeddedEngine, EmbeddedOptions, OpenFailure},
 };
-use fourfold_server::{Server, Settings, SubscriptionOptions};
+use fourfold_server::{Extra, Server, Settings, SubscriptionOptions};
 use fourfold_stream::{Engine, Relay, Retention};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -41,8 +41,12 @@ pub(crate) enum ServeError {
 }
 
 /// Runs the server until it has drained after SIGTERM or SIGINT. `ready` is called once, when connections are accepted,
-/// with the address in force.
-pub(crate) fn serve(config: ServeConfig, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
+/// with the address in force; `extra` answers beside the streams.
+pub(crate) fn serve(
+    config: ServeConfig,
+    extra: Option<Arc<dyn Extra>>,
+    ready: impl FnOnce(SocketAddr),
+) -> Result<(), ServeError> {
     // Only accepts and waits for signals; connections live on threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Run)?;
     runtime.block_on(async {
@@ -57,6 +61,7 @@ pub(crate) fn serve(config: ServeConfig, ready: impl FnOnce(SocketAddr)) -> Resu
                 local_webhooks: config.listen.ip().is_loopback(),
                 ..SubscriptionOptions::default()
             },
+            extra,
             ..Settings::default()
         };
         let failed = |source| ServeError::Listen { address: config.listen, source };

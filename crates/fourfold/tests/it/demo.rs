@@ -1,14 +1,36 @@
-//! `fourfold demo`: the vitals flow, and their numbers go on after a restart.
+//! `fourfold demo`: the vitals flow and their numbers go on after a restart, tasks are bounded and end, the relay's weather is real.
+
+mod tasks;
+mod weather;
 
 use serde_json::Value;
 
 use crate::harness::{Running, fourfold};
 
+/// A demo over a data directory, and its URL.
 fn start(data: &str) -> (Running, String) {
     let demo = fourfold(&["demo", "--listen", "127.0.0.1:0", "--data-dir", data, "--log", "off"]);
     let url = demo.line().strip_prefix("listening on ").expect("the line of the contract").to_owned();
     assert!(demo.line().starts_with(&format!("open {url}/ ")));
     (demo, url)
+}
+
+/// A demo that has begun: the address of its relay, too.
+async fn started(data: &str) -> (Running, String, String) {
+    let (demo, url) = start(data);
+    for _ in 0..600 {
+        let answer = reqwest::get(format!("{url}/demo/config.json")).await.unwrap();
+        if answer.status() == 200 {
+            let config = json(answer).await;
+            return (demo, url, config["weather"].as_str().unwrap().to_owned());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await; // It says 503 until it has begun.
+    }
+    panic!("the demo has not begun");
+}
+
+async fn json(answer: reqwest::Response) -> Value {
+    serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
 }
 
 /// The first `limit` records: number and time. The stream may not have been created yet.

@@ -1,0 +1,168 @@
+//! `fourfold demo`: the server, four scenarios at `/demo`, and clients of its own that feed them.
+//!
+//! ```text
+//! vitals, replay ── feed ──┐
+//! tasks ── work ───────────┼─► the server, over the public wire ─┬─► the page at /demo, straight
+//! rooms ── notices ────────┘                                     └─► the page, through weather/ (faults on request)
+//! ```
+//!
+//! Everything goes over the public wire like anybody else's, so that what the demo shows is what a client gets.
+
+mod assets;
+mod feed;
+mod notices;
+mod replay;
+mod site;
+mod tasks;
+mod vitals;
+mod weather;
+mod work;
+
+use std::{
+    future::Future,
+    io::{self, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use tokio::{net::TcpListener, runtime::Handle, sync::mpsc};
+
+use crate::{
+    config::ServeConfig,
+    message::Format,
+    producer::Producer,
+    retry::tell,
+    serve::{ServeError, announce, serve},
+};
+use feed::{FeedError, Kept};
+use site::{Open, Site};
+
+/// A day, and about seven hours at least if the disk is small.
+const VITALS: Kept = Kept { stream: "demo/vitals", age: Duration::from_secs(86_400), records: 100_000 };
+
+/// Four records a second: a chart moves smoothly, and a day is 345,600 records of about 110 bytes.
+const VITALS_EVERY: Duration = Duration::from_millis(250);
+
+/// A quarter of an hour of the replay.
+const REPLAY: Kept = Kept { stream: replay::STREAM, age: Duration::from_secs(3_600), records: 20_000 };
+
+/// As long as the tasks themselves can be read.
+const TASK_LIST: Kept = Kept { stream: "demo/tasks", age: Duration::from_secs(3_600), records: 50 };
+
+/// Notices on their way into their stream; then whoever has one waits.
+const NOTICES_MAX: usize = 64;
+
+/// Runs the command: the server on this thread, until it ends; the rest on another.
+pub(crate) fn demo(config: ServeConfig) -> Result<(), ServeError> {
+    let site = Arc::new(Site::default());
+    let extra = Arc::clone(&site);
+    serve(config, Some(extra), move |address| {
+        announce(address);
+        let server = reachable(address);
+        // Nobody reads standard output if this fails; the demo runs all the same.
+        let _ = writeln!(
+            io::stdout(),
+            "open http://{server}/ in a browser to see this machine's vitals and /demo for four scenarios, or: fourfold tail {}",
+            VITALS.stream
+        );
+        // Ends with the process: what it would still send is lost to nobody.
+        thread::spawn(move || {
+            if let Err(error) = run(server, &site) {
+                tell(&format!("the demo does not run: {error}"));
+            }
+        });
+    })
+}
+
+fn run(server: SocketAddr, site: &Site) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let url = format!("http://{server}");
+        // Loopback only, wherever the server listens: it is a toy for whoever sits at this machine.
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let weather_port = listener.local_addr()?.port();
+        let (notices, noticed) = mpsc::channel(NOTICES_MAX);
+        let (list, listed) = mpsc::channel(NOTICES_MAX);
+        // All streams are there before the site is: its page begins to read at once.
+        for kept in [VITALS, REPLAY, TASK_LIST, notices::STREAM] {
+            told("a stream is not there", async { feed::ensured(&url, kept).await.map(drop) }).await;
+        }
+        let mut rooms = Vec::new();
+        for room in notices::ROOMS {
+            match notices::open_room(&url, room).await {
+                Ok(opened) => rooms.push((room, opened)),
+                Err(error) => tell(&format!("the room {room} is not open: {error}")),
+            }
+        }
+        told("the abandoned tasks are not closed", tasks::close_abandoned(&url)).await;
+        let tasks = tasks::Tasks::new(url.clone(), Handle::current(), list, notices.clone());
+        // It is set once, here.
+        let _ = site.open.set(Open { tasks, weather_port });
+        for (room, opened) in rooms {
+            tokio::spawn(told("a room is not listened to", notices::listen(room, opened, notices.clone())));
+        }
+        let (of_replay, of_list, of_notices) = (url.clone(), url.clone(), url.clone());
+        tokio::join!(
+            weather::serve(listener, server, Arc::clone(&site.visitors)),
+            told("the stream demo/vitals is not fed", vitals(&url)),
+            told("the stream demo/seattle is not fed", replay(&of_replay)),
+            told("the stream demo/tasks is not fed", task_list(&of_list, listed)),
+            told("the stream demo/notices is not fed", notices::publish(&of_notices, noticed)),
+        );
+        Ok(())
+    })
+}
+
+/// Says what failed; the rest goes on without.
+async fn told(what: &str, done: impl Future<Output = Result<(), FeedError>>) {
+    if let Err(error) = done.await {
+        tell(&format!("{what}: {error}"));
+    }
+}
+
+async fn vitals(url: &str) -> Result<(), FeedError> {
+    let mut earlier = vitals::Sample::take()?;
+    tokio::time::sleep(VITALS_EVERY).await; // The first record, too, tells of some time.
+    feed::feed(url, VITALS, VITALS_EVERY, move |n, at| {
+        let now = vitals::Sample::take()?;
+        let vitals = now.since(&earlier, n, at);
+        earlier = now;
+        Ok(serde_json::to_string(&vitals).expect("numbers are always JSON"))
+    })
+    .await
+}
+
+async fn replay(url: &str) -> Result<(), FeedError> {
+    let series = replay::Replay::new();
+    feed::feed(url, REPLAY, replay::EVERY, move |n, at| Ok(series.record(n, at))).await
+}
+
+async fn task_list(url: &str, mut listed: mpsc::Receiver<crate::producer::Record>) -> Result<(), FeedError> {
+    let (client, retry) = feed::ensured(url, TASK_LIST).await?;
+    Ok(Producer::new(client, Format::Json, retry).run(&mut listed, |_| {}).await?)
+}
+
+/// Where a client on this machine reaches a server that listens on all addresses.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_on_all_addresses_is_reached_on_loopback() {
+        let of = |address: &str| reachable(address.parse().unwrap()).to_string();
+        assert_eq!(of("0.0.0.0:4437"), "127.0.0.1:4437");
+        assert_eq!(of("[::]:4437"), "[::1]:4437");
+        assert_eq!(of("127.0.0.2:1"), "127.0.0.2:1");
+    }
+}
