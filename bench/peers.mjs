@@ -17,6 +17,9 @@ import { stopAll } from "./servers.mjs";
 const PARTS = { fan_out, wake, growth, idle, poll, append, burst, stalled, cold, catch_up, transports };
 const MINUTES_MAX = { quick: 8, full: 40 }; // What has not begun by then is left out, and said.
 
+// The figures of a measurement that are shown while it runs; the others are in its JSON.
+const SHOWN = ["cpuUsPerDelivery", "cpuUsPerRequest", "cpuUsPerAppend", "appendedPerSecond", "idleBytes", "startMs", "bytesPerColdStream", "mbPerSecond", "pssPeak"];
+
 const args = process.argv.slice(2);
 const profile = args.includes("--quick") ? "quick" : "full";
 const named = args.filter((arg) => arg !== "--quick");
@@ -78,6 +81,8 @@ function minutes() {
 }
 
 function brief(figures) {
-  const shown = Object.entries(figures).filter(([, value]) => Number.isFinite(value)).slice(0, 8);
+  const { latencyMs, lost, brokenConnections } = figures;
+  const of = (name) => (Number.isFinite(figures[name]) ? [[name, figures[name]]] : []);
+  const shown = SHOWN.flatMap(of).concat(latencyMs ? [["p50", latencyMs.p50], ["p99", latencyMs.p99]] : [], lost > 0 ? [["LOST", lost]] : [], brokenConnections > 0 ? [["CUT OFF", brokenConnections]] : []);
   return shown.map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`).join(", ");
 }

@@ -87,6 +87,7 @@ function* frame(title, x, y, across, up) {
 /** Where a value lies between two pixels, and which values are named. */
 function scale({ log, ticks, format, from, to }, values, first, last) {
   const show = format ?? number;
+  if (values.length === 0) values = [1];
   let [low, high] = [from ?? Math.min(...values), to ?? Math.max(...values)];
   if (log) {
     const named = ticks ?? decades(low, high);

@@ -21,8 +21,8 @@ const servers = {
     ...(threads ? ["--threads", String(threads)] : []), ...flags],
   floor: ({ subscribers, rate, seconds, size, coalesce = 1, shape = "push" }, _dir, port) => [
     join(OUT, "floor"), subscribers, rate, seconds, size, coalesce, shape, port].map(String),
-  nchan: ({ first = "newest" }, dir, port) => {
-    const fill = { DIR: dir, PORT: port, FIRST: first, FILES: 65_000 };
+  nchan: (_options, dir, port) => {
+    const fill = { DIR: dir, PORT: port, FILES: 65_000 };
     const conf = readFileSync(join(HERE, "nchan.conf"), "utf8").replace(/@(\w+)@/g, (_, name) => fill[name]);
     writeFileSync(join(dir, "nginx.conf"), conf);
     return ["nginx", "-c", join(dir, "nginx.conf"), "-p", dir];

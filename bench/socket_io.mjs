@@ -17,9 +17,11 @@ const http = createServer((request, response) => {
 
 // permessage-deflate is off by default; a request costs no CORS and no client bundle.
 const io = new Server(http, { serveClient: false });
-io.on("connection", (socket) => socket.join(socket.handshake.query.id));
-// What its documentation advises to save memory: the first request is not needed once the room is joined.
-io.engine.on("connection", (raw) => setImmediate(() => { raw.request = null; }));
+io.on("connection", (socket) => {
+  socket.join(socket.handshake.query.id);
+  // What its documentation advises to save memory: the first request is not needed any more.
+  socket.conn.request = null;
+});
 
 http.listen(Number(process.argv[2]), "127.0.0.1", 65_535, () => {
   console.log(`listening on http://127.0.0.1:${http.address().port}`);

@@ -91,6 +91,56 @@ export async function once(port, method, path, options) {
 /** What a WebSocket client sends first, beside the request line. */
 export const UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
 
+/** A WebSocket that says one text message at a time and waits for one that holds `answer`. */
+export class Talk {
+  #socket; #seen = ""; #waiting;
+
+  static async open(port, path) {
+    const talk = new Talk();
+    talk.#socket = await open(port);
+    talk.#socket.setNoDelay(true);
+    talk.#socket.on("data", (piece) => talk.#take(piece.toString("latin1")));
+    talk.#socket.on("close", () => talk.#waiting?.reject(new Error("the WebSocket ended")));
+    talk.#socket.on("error", (error) => talk.#waiting?.reject(error));
+    await talk.#send(`GET ${path} HTTP/1.1\r\nHost: bench\r\n${UPGRADE}\r\n`, "\r\n\r\n");
+    return talk;
+  }
+
+  say(text, answer) {
+    const bytes = Buffer.from(text);
+    if (bytes.length > 65_535) throw new Error("a message of over 64 KiB");
+    const long = bytes.length > 125;
+    const frame = Buffer.alloc((long ? 8 : 6) + bytes.length); // Masked by zero, which leaves the bytes as they are.
+    frame[0] = 0x81;
+    frame[1] = 0x80 | (long ? 126 : bytes.length);
+    if (long) frame.writeUInt16BE(bytes.length, 2);
+    bytes.copy(frame, frame.length - bytes.length);
+    return this.#send(frame, answer);
+  }
+
+  end() {
+    this.#waiting = undefined;
+    this.#socket.destroy();
+  }
+
+  #send(bytes, answer) {
+    this.#seen = "";
+    return new Promise((resolve, reject) => {
+      this.#waiting = { answer, resolve, reject };
+      this.#socket.write(bytes);
+    });
+  }
+
+  // Answers are short and each is waited for, so what was seen since the last message is all there is.
+  #take(text) {
+    this.#seen += text;
+    if (!this.#waiting || !this.#seen.includes(this.#waiting.answer)) return;
+    const { resolve } = this.#waiting;
+    this.#waiting = undefined;
+    resolve();
+  }
+}
+
 /** Reads an answer without end until its last bytes hold `last`, or the connection ends; answers the bytes. */
 export async function drain(port, path, headers, last, deadlineMs) {
   const socket = await open(port);
@@ -109,12 +159,12 @@ export async function drain(port, path, headers, last, deadlineMs) {
   });
 }
 
-/** A socket that has sent its request and is never read. */
-export async function stall(port, path, headers) {
+/** A reader that throws away what it gets. */
+export async function ignore(port, path) {
   const socket = await open(port);
   socket.on("error", () => {});
-  socket.write(`GET ${path} HTTP/1.1\r\nHost: bench\r\n${headers}\r\n`);
-  socket.pause();
+  socket.write(`GET ${path} HTTP/1.1\r\nHost: bench\r\n\r\n`);
+  socket.resume();
   return socket;
 }
 

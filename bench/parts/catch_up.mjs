@@ -15,7 +15,7 @@ const LAST = `"streamClosed":true`;
 
 export const about = {
   title: "Catch-up of a large stream",
-  commandNote: "One reader, one stream of 1,000 B JSON records, closed; the server was started anew, so nothing is in its memory. Reader: `bench/wire.mjs`.",
+  what: "One reader, one closed stream of JSON records of 1,000 B, 1 GB (quick: 100 MB) in all; each read by a server that was started anew, so nothing is in its memory, though the files are in the kernel's. The floor is a loop of `write()` from memory, 64 KiB each.",
 };
 
 export async function run({ quick, rounds, measure }) {
@@ -26,10 +26,10 @@ export async function run({ quick, rounds, measure }) {
   try {
     await measure({ subject: "disk", transport: "file" }, () => disk(ours.dir));
     for (let round = 0; round < rounds; round++) {
-      await measure({ round, subject: "floor", transport: "write()" }, () => read("floor", floor, floorRead));
+      await measure({ round, subject: "floor", transport: "push" }, () => read("floor", floor, floorRead));
       for (const [transport, reader] of Object.entries(readers)) {
         await measure({ round, subject: "fourfold", transport }, () => read("fourfold", { engine: "embedded", dir: ours.dir }, reader));
-        if (transport === "SSE" || transport === "short poll") {
+        if (transport === "sse" || transport === "short-poll") {
           await measure({ round, subject: "durable-streams", transport }, () => read("durable-streams", { durability: "wal", dir: peer.dir }, reader));
         }
       }
@@ -41,11 +41,11 @@ export async function run({ quick, rounds, measure }) {
 }
 
 const readers = {
-  WebSocket: (port) => drain(port, `${PATH}?offset=-1`, UPGRADE, LAST, EACH_MS_MAX),
-  SSE: (port) => drain(port, `${PATH}?offset=-1&live=sse`, "", LAST, EACH_MS_MAX),
+  websocket: (port) => drain(port, `${PATH}?offset=-1`, UPGRADE, LAST, EACH_MS_MAX),
+  sse: (port) => drain(port, `${PATH}?offset=-1&live=sse`, "", LAST, EACH_MS_MAX),
   portions: (port) => drain(port, `${PATH}?offset=-1&live=long-poll`, "Accept: application/x-ndjson\r\nConnection: close\r\n", LAST, EACH_MS_MAX),
-  "long poll": (port) => polled(port, "&live=long-poll"),
-  "short poll": (port) => polled(port, ""),
+  "long-poll": (port) => polled(port, "&live=long-poll"),
+  "short-poll": (port) => polled(port, ""),
 };
 
 const floorRead = (port) => drain(port, "/", "", undefined, EACH_MS_MAX);

@@ -12,7 +12,7 @@ const LOOKS = 2000;
 
 export const about = {
   title: "A million cold streams",
-  commandNote: "Each stream created with 10 records of 100 B by one `PUT`; then the server is ended and started again.",
+  what: "Each stream created with 10 records of 100 B by one `PUT`; then the server is ended and started again.",
 };
 
 export async function run({ quick, measure }) {

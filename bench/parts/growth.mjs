@@ -1,0 +1,29 @@
+// How the cost of a delivery grows with subscribers and with streams, at the same number of deliveries a second.
+import { load } from "../load.mjs";
+
+export const about = {
+  title: "Growth with subscribers and with streams, at 20,000 deliveries/s",
+  what: "First one stream and ever more subscribers, then 1,000 subscribers over ever more streams, each stream with a writer of its own. Records of 128 B, in memory.",
+};
+
+const DELIVERIES = 20_000;
+// "full": left out of a quick run.
+const SUBJECTS = [["floor", "websocket"], ["fourfold", "websocket"], ["nchan", "websocket"], ["fourfold", "sse", "full"], ["durable-streams", "sse", "full"]];
+
+export async function run({ quick, measure }) {
+  const seconds = quick ? 2 : 4;
+  for (const subscribers of quick ? [2500] : [100, 500, 1000, 2500, 10_000]) {
+    for (const [subject, transport, only] of SUBJECTS) {
+      if (quick && only) continue;
+      const flags = { subscribers, rate: DELIVERIES / subscribers, size: 128, seconds, warmUp: 1 };
+      await measure({ subject, transport, subscribers }, () => load(subject, transport, flags));
+    }
+  }
+  for (const streams of quick ? [100] : [1, 10, 100, 1000]) {
+    for (const [subject, transport, only] of SUBJECTS.slice(1)) {
+      if (quick && only) continue;
+      const flags = { subscribers: 1000, streams, rate: DELIVERIES / 1000, size: 128, seconds, warmUp: 1 };
+      await measure({ subject, transport, streams }, () => load(subject, transport, flags));
+    }
+  }
+}
