@@ -27,3 +27,7 @@ idle CONNECTIONS="5000":
 # Every Autobahn case, also the slow ones.
 autobahn-all:
     tests/autobahn/run --all
+
+# Fourfold beside its peers, into docs/performance.md; `--quick`, or some parts.
+peers *ARGS:
+    bench/peers {{ARGS}}

@@ -1,78 +1,114 @@
 // Very many streams that nobody reads: how long a start takes, and what each costs in memory and on disk.
-import { rmSync } from "node:fs";
-import { pssBytes } from "../process.mjs";
-import { diskBytes, scratch, start } from "../servers.mjs";
-import { Connection } from "../wire.mjs";
+import { rmSync } from "node:fs"
+import { pssBytes } from "../process.mjs"
+import { diskBytes, scratch, start } from "../servers.mjs"
+import { Connection } from "../wire.mjs"
+import { bytes, figure, SUBJECTS, table, time } from "../words.mjs"
 
-const RECORDS = 10;
-const RECORD = `{"pad":"${"x".repeat(90)}"}`;
-const CONNECTIONS = 8, PIPELINED = 32;
-const FILL_MS_MAX = 420_000;
-const LOOKS = 2000;
+const RECORDS = 10
+const RECORD = `{"pad":"${"x".repeat(90)}"}`
+const CONNECTIONS = 8,
+  PIPELINED = 32
+const FILL_MS_MAX = 420_000
+const LOOKS = 2000
 
 export const about = {
   title: "A million cold streams",
   what: "Each stream created with 10 records of 100 B by one `PUT`; then the server is ended and started again.",
-};
+}
 
 export async function run({ quick, measure }) {
-  await measure({ subject: "fourfold" }, () => one("fourfold", { engine: "embedded", flags: ["--durability", "os"] }, quick ? 50_000 : 1_000_000));
-  await measure({ subject: "durable-streams" }, () => one("durable-streams", { durability: "memory" }, quick ? 5_000 : 50_000));
+  await measure({ subject: "fourfold" }, () =>
+    one("fourfold", { engine: "embedded", flags: ["--durability", "os"] }, quick ? 50_000 : 1_000_000),
+  )
+  await measure({ subject: "durable-streams" }, () => one("durable-streams", { durability: "memory" }, quick ? 5_000 : 50_000))
+}
+
+/** The part of the page. */
+export function section(runs) {
+  return [
+    table(
+      ["", "streams", "start to first answer", "memory per cold stream", "disk per stream", "read of a cold one, p50", "p99", "created/s"],
+      runs.map((run) => [
+        SUBJECTS[run.subject],
+        run.streams.toLocaleString("en-GB"),
+        figure(run.startMs / 1000, " s"),
+        bytes(run.bytesPerColdStream),
+        bytes(run.diskBytesPerStream),
+        time(run.readMsP50),
+        time(run.readMsP99),
+        figure(run.streams / run.fillSeconds),
+      ]),
+    ),
+  ]
 }
 
 async function one(name, options, streams) {
-  const dir = scratch(name);
+  const dir = scratch(name)
   try {
-    const empty = await start(name, { ...options, dir });
-    const base = pssBytes(empty.pid), begun = performance.now();
-    await fill(empty.port, streams);
-    const fillSeconds = (performance.now() - begun) / 1000;
-    const hotPss = pssBytes(empty.pid);
-    await empty.stop();
-    const disk = diskBytes(dir), again = performance.now();
-    const server = await start(name, { ...options, dir });
-    const connection = await Connection.open(server.port);
-    const first = await connection.request("GET", `${path(streams - 1)}?offset=-1`);
-    if (first.status !== 200 || first.body.length < RECORDS * RECORD.length) throw new Error(`a cold stream answered ${first.status}`);
-    const startMs = performance.now() - again;
-    const coldPss = pssBytes(server.pid);
-    const reads = [];
+    const empty = await start(name, { ...options, dir })
+    const base = pssBytes(empty.pid),
+      begun = performance.now()
+    await fill(empty.port, streams)
+    const fillSeconds = (performance.now() - begun) / 1000
+    const hotPss = pssBytes(empty.pid)
+    await empty.stop()
+    const disk = diskBytes(dir),
+      again = performance.now()
+    const server = await start(name, { ...options, dir })
+    const connection = await Connection.open(server.port)
+    const first = await connection.request("GET", `${path(streams - 1)}?offset=-1`)
+    if (first.status !== 200 || first.body.length < RECORDS * RECORD.length) throw new Error(`a cold stream answered ${first.status}`)
+    const startMs = performance.now() - again
+    const coldPss = pssBytes(server.pid)
+    const reads = []
     for (let n = 0; n < LOOKS; n++) {
-      const at = performance.now();
-      await connection.request("GET", `${path(Math.floor(Math.random() * streams))}?offset=-1`);
-      reads.push(performance.now() - at);
+      const at = performance.now()
+      await connection.request("GET", `${path(Math.floor(Math.random() * streams))}?offset=-1`)
+      reads.push(performance.now() - at)
     }
-    reads.sort((a, b) => a - b);
-    connection.end();
-    const lookedPss = pssBytes(server.pid);
-    await server.stop();
+    reads.sort((a, b) => a - b)
+    connection.end()
+    const lookedPss = pssBytes(server.pid)
+    await server.stop()
     return {
-      streams, fillSeconds, startMs, basePss: base, hotPss, coldPss, lookedPss,
-      bytesPerColdStream: (coldPss - base) / streams, diskBytesPerStream: disk / streams,
-      readMsP50: reads[LOOKS / 2], readMsP99: reads[Math.floor(LOOKS * 0.99)],
-    };
+      streams,
+      fillSeconds,
+      startMs,
+      basePss: base,
+      hotPss,
+      coldPss,
+      lookedPss,
+      bytesPerColdStream: (coldPss - base) / streams,
+      diskBytesPerStream: disk / streams,
+      readMsP50: reads[LOOKS / 2],
+      readMsP99: reads[Math.floor(LOOKS * 0.99)],
+    }
   } finally {
-    rmSync(dir, { recursive: true, force: true });
+    rmSync(dir, { recursive: true, force: true })
   }
 }
 
 async function fill(port, streams) {
-  const body = `[${Array(RECORDS).fill(RECORD)}]`, headers = { "content-type": "application/json" };
-  const deadline = performance.now() + FILL_MS_MAX;
-  let next = 0;
-  await Promise.all(Array.from({ length: CONNECTIONS }, async () => {
-    const connection = await Connection.open(port);
-    while (next < streams) {
-      if (performance.now() > deadline) throw new Error(`only ${next} streams in time`);
-      const batch = [];
-      for (let n = 0; n < PIPELINED && next < streams; n++) batch.push(connection.request("PUT", path(next++), { headers, body }));
-      const refused = (await Promise.all(batch)).find((answer) => answer.status >= 300);
-      if (refused) throw new Error(`a stream was refused: ${refused.status} ${refused.body}`);
-    }
-    connection.end();
-  }));
+  const body = `[${Array(RECORDS).fill(RECORD)}]`,
+    headers = { "content-type": "application/json" }
+  const deadline = performance.now() + FILL_MS_MAX
+  let next = 0
+  await Promise.all(
+    Array.from({ length: CONNECTIONS }, async () => {
+      const connection = await Connection.open(port)
+      while (next < streams) {
+        if (performance.now() > deadline) throw new Error(`only ${next} streams in time`)
+        const batch = []
+        for (let n = 0; n < PIPELINED && next < streams; n++) batch.push(connection.request("PUT", path(next++), { headers, body }))
+        const refused = (await Promise.all(batch)).find((answer) => answer.status >= 300)
+        if (refused) throw new Error(`a stream was refused: ${refused.status} ${refused.body}`)
+      }
+      connection.end()
+    }),
+  )
 }
 
 function path(n) {
-  return `/v1/stream/cold-${String(n).padStart(8, "0")}`;
+  return `/v1/stream/cold-${String(n).padStart(8, "0")}`
 }
