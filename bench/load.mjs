@@ -58,6 +58,7 @@ function figures(results) {
     appendsPerSecond: appended ? appended.perSecond / results.plan.batch : undefined,
     unsent: appended?.unsent,
     busy: results.machine?.busy ?? undefined,
+    others: others(results),
     refused: (appended?.refused ?? 0) + (appended?.unanswered ?? 0),
     deliveries: delivered.measured,
     deliveredPerSecond: delivered.perSecond,
@@ -80,6 +81,13 @@ function figures(results) {
     ackMs: latency(appended?.latency),
     firstError: results.firstError ?? undefined,
   }
+}
+
+/** The share of the machine that neither the server nor the load took: what else ran on it. Known where there were deliveries. */
+function others({ machine, server, generator, delivered }) {
+  if (!machine?.busy || !server?.cpuMicrosPerDelivery || !(delivered.perSecond > 0)) return undefined
+  const seconds = server.cpuMicros / server.cpuMicrosPerDelivery / delivered.perSecond
+  return Math.max(0, machine.busy - (server.cpuMicros + generator.cpuMicros) / 1e6 / seconds / machine.cores)
 }
 
 /** Percentiles in milliseconds. */

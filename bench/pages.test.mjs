@@ -60,6 +60,15 @@ test("a page of which most was not measured holds only figures", () => {
   for (const svg of shown) assert.doesNotMatch(svg, NOT_A_FIGURE)
 })
 
+test("a run beside something else says so", () => {
+  const of = (others) =>
+    performance(String, (name) =>
+      name === "fan_out" ? results([{ round: 0, subject: "floor", transport: "websocket", ...figures, others }]) : undefined,
+    )
+  assert.match(of(0.4), /Something else took 40 % of the machine/)
+  assert.doesNotMatch(of(0.1), /Something else/)
+})
+
 test("without results there is no page", () => {
   assert.equal(
     performance(String, () => undefined),

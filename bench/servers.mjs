@@ -11,7 +11,7 @@ const HERE = import.meta.dirname
 export const ROOT = join(HERE, "..")
 export const OUT = join(ROOT, "target/bench")
 export const FOURFOLD = process.env.FOURFOLD_SERVER ?? join(ROOT, "target/release/fourfold")
-const START_MS_MAX = 60_000
+const START_MS_MAX = 120_000
 const END_MS_MAX = 30_000 // ElectricSQL's server takes 12 s to end with a connection open; a million streams are flushed first.
 
 /** Name → (options, directory, port) → [command, ...arguments]. */

@@ -1,9 +1,11 @@
 // docs/performance.md: Fourfold beside its peers and beside the floor.
 import { PARTS } from "../parts.mjs"
-import { last } from "../results.mjs"
-import { label, table } from "../words.mjs"
+import { last, median } from "../results.mjs"
+import { label, share, table } from "../words.mjs"
 import { goals } from "./goals.mjs"
 
+// Half of one core of two; what the kernel does for nobody in particular is below it.
+const OTHERS_MAX = 0.25
 const OWN_PAGE = "transports"
 const SECTIONS = Object.entries(PARTS).filter(([name]) => name !== OWN_PAGE)
 
@@ -32,6 +34,7 @@ function head(there) {
   const { machine, startedAt } = there[0]
   const { versions } = machine
   const quick = there.some((part) => part.profile === "quick")
+  const others = median(there.flatMap((part) => part.runs.map((run) => run.others)))
   return `# Performance
 
 What Fourfold costs beside its peers, and beside **the floor**: a C program that does nothing but \`write()\` a prebuilt frame to each socket (\`bench/floor.c\`), the least
@@ -44,20 +47,23 @@ bench/peers${quick ? " --quick" : ""}
 Trust the ratios: the load generator shares the machine. CPU is that of the server's whole process tree, kernel included; latency counts from the moment at which the schedule
 wanted a record sent, so a stall cannot hide. ${quick ? "**This is a quick run: short and once each; a full one is slower and steadier.** " : "Where there are several rounds the median is shown. "}For our own transports beside each other see [transports](transports.md).
 
-${table(
-  ["", ""],
-  [
-    ["machine", `${machine.cpus} × ${machine.cpu}, ${machine.memoryGib} GiB, Linux ${machine.kernel}, ${machine.congestion ?? "unknown"}`],
-    ["Fourfold", versions.fourfold ?? "–"],
-    ["[nchan](https://nchan.io)", `${versions.nchan ?? "–"} in nginx ${versions.nginx ?? "–"}, one worker (Debian)`],
+${others > OTHERS_MAX ? `**Something else took ${share(others)} of the machine meanwhile: the figures of this run are not to be trusted.**\n\n` : ""}${table(
+    ["", ""],
     [
-      "[durable-streams](https://github.com/durable-streams/durable-streams)",
-      `${versions["durable-streams"] ?? "–"}, ElectricSQL's server in Rust`,
+      [
+        "machine",
+        `${machine.cpus} × ${machine.cpu}, ${machine.memoryGib} GiB, Linux ${machine.kernel}, ${machine.congestion ?? "unknown"}`,
+      ],
+      ["Fourfold", versions.fourfold ?? "–"],
+      ["[nchan](https://nchan.io)", `${versions.nchan ?? "–"} in nginx ${versions.nginx ?? "–"}, one worker (Debian)`],
+      [
+        "[durable-streams](https://github.com/durable-streams/durable-streams)",
+        `${versions["durable-streams"] ?? "–"}, ElectricSQL's server in Rust`,
+      ],
+      ["[Socket.IO](https://socket.io)", `${versions["socket.io"] ?? "–"} on Node ${versions.node}`],
+      ["begun", startedAt.slice(0, 16).replace("T", " ")],
     ],
-    ["[Socket.IO](https://socket.io)", `${versions["socket.io"] ?? "–"} on Node ${versions.node}`],
-    ["begun", startedAt.slice(0, 16).replace("T", " ")],
-  ],
-)}`
+  )}`
 }
 
 function title({ about, command }) {

@@ -12,7 +12,7 @@ const CONNECTIONS = 8,
 const FILL_MS_MAX = 420_000
 const LOOKS = 2000
 // It refuses more than the limit of open files, which is often 20,000.
-const PEER_STREAMS = 15_000
+const PEER_STREAMS = 10_000
 
 export const about = {
   title: "A million cold streams",
