@@ -14,11 +14,11 @@ export class Refused extends Error {
 }
 
 /** Retention has dropped records that this reader wanted. With `onGap`, or a listener to `gap`, it goes on instead. */
-export class GapError extends Error {
+export class GapError extends Refused {
   readonly gap: Gap;
 
   constructor(gap: Gap) {
-    super(`the records from ${gap.from} to ${gap.to} are gone`);
+    super({ status: 410, code: "offset-trimmed", title: `the records from ${gap.from} to ${gap.to} are gone`, oldestOffset: gap.to });
     this.name = "GapError";
     this.gap = gap;
   }

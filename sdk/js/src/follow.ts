@@ -24,8 +24,10 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
   let size = 0;
   let hand = "-1";
   let offset = hand;
+  /** Behind the record that is being handed out. */
+  let next = hand;
   let skip = 0;
-  let state: State = { name: "connecting", transport: (options.transports || ["websocket"])[0]! };
+  let state: State = { name: "connecting", transport: "websocket" };
   let pulled = false;
   /** Nothing comes any more; what is in the queue is still handed out. */
   let over = false;
@@ -49,7 +51,7 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
   };
 
   const become = (next: State) => {
-    if (state.name === "closed" || state.name === "refused") return;
+    if (state === next || state.name === "closed" || state.name === "refused") return;
     state = next;
     emit("state", state);
   };
@@ -69,10 +71,10 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
     become({ name: "closed" });
   };
 
-  const fail = (error: Error, problem: Refused["problem"]) => {
+  const fail = (error: Refused) => {
     failure = error;
     leave();
-    become({ name: "refused", problem });
+    become({ name: "refused", problem: error.problem });
   };
 
   /** The feed has been met: no more reading of its own. */
@@ -104,7 +106,8 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
       else records = [];
     } else skip = 0;
     if (records.length || batch.gap) {
-      queue.push(batch);
+      // A copy: each follower of the reader takes the gap out of its own.
+      queue.push({ ...batch });
       size += batch.size;
       full = size > BUFFER_CHARS_MAX;
     } else if (!queue.length && !skip) moveTo(hand);
@@ -134,6 +137,9 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
     }
   };
 
+  /** The place behind `n` records of a batch. */
+  const behind = ({ from, to, records }: Batch, n: number) => (n === records.length ? to : isToken(from) ? `${from}+${n}` : offset);
+
   /** Takes the first batch off the queue. */
   const shift = () => {
     const batch = queue.shift()!;
@@ -156,7 +162,7 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
       return true;
     }
     queue.length = 0;
-    fail(new GapError(gap), { status: 410, code: "offset-trimmed", title: "records are gone", oldestOffset: gap.to });
+    fail(new GapError(gap));
     return false;
   };
 
@@ -166,8 +172,14 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
       const batch = queue[0]!;
       if (!pass(batch)) return;
       const { records } = batch;
-      for (let n = skippedOf(batch); n < records.length && queue[0] === batch; n++) emit("record", records[n]);
-      if (queue[0] === batch) shift();
+      for (let n = skippedOf(batch); n < records.length; ) {
+        const record = records[n];
+        next = behind(batch, ++n);
+        emit("record", record);
+        // Its listener has stopped it.
+        if (queue[0] !== batch) return moveTo(next);
+      }
+      shift();
     }
   };
 
@@ -201,7 +213,7 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
       if (!over && !full) offer(batch);
     },
     told(next) {
-      if (next.name === "refused") fail(new Refused(next.problem), next.problem);
+      if (next.name === "refused") fail(new Refused(next.problem));
       else told(next);
     },
   });
@@ -241,7 +253,7 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
       // As if nothing had been kept.
     }
     if (over) return;
-    const [at, done] = (from || options.offset || "-1").split("+") as [string, string?];
+    const [at, done] = `${from || options.offset || "-1"}`.split("+") as [string, string?];
     offset = hand = at;
     skip = Number(done) || 0;
     feed = feedOf(target, hand, options);
@@ -268,11 +280,13 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
     },
     async *[Symbol.asyncIterator]() {
       for await (const batch of walk()) {
-        const { records, from } = batch;
+        const { records } = batch;
         for (let n = skippedOf(batch); n < records.length; ) {
-          emit("record", records[n]);
-          yield records[n];
-          if (++n < records.length && isToken(from)) moveTo(`${from}+${n}`);
+          const record = records[n];
+          next = behind(batch, ++n);
+          emit("record", record);
+          yield record;
+          if (n < records.length) moveTo(next);
           if (queue[0] !== batch) return;
         }
       }
@@ -280,7 +294,7 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
     stop,
   };
 
-  if (onRecord) listeners.record.push((record) => onRecord(record, { offset }));
+  if (onRecord) listeners.record.push((record) => onRecord(record, { offset: next }));
   if (onState) listeners.state.push(onState);
   if (onGap) listeners.gap.push(onGap);
   if (signal) {

@@ -39,6 +39,7 @@ export function withQuery(url: string, query?: string, token?: string): string {
 export function ask(target: Target, it: Ask): () => void {
   let over = false;
   let abort = () => {};
+  const alive = it.alive || (() => {});
   const done = (answer?: Answer) => {
     if (!over) {
       over = true;
@@ -68,7 +69,7 @@ export function ask(target: Target, it: Ask): () => void {
     });
     const answer: Answer = { status: response.status, header: (name) => response.headers.get(name), text: "" };
     if (over) return;
-    if (it.alive) it.alive();
+    alive();
     if (!response.body || !streams()) {
       answer.text = await response.text();
     } else {
@@ -78,7 +79,7 @@ export function ask(target: Target, it: Ask): () => void {
         const part = await body.read();
         if (over) return abort();
         const text = decoder.decode(part.value, { stream: !part.done });
-        if (it.alive) it.alive();
+        alive();
         if (it.chunk && answer.status === 200) it.chunk(text, answer);
         else answer.text += text;
         if (over || part.done) break;
@@ -97,7 +98,7 @@ function overXhr(url: string, headers: Record<string, string>, it: Ask, done: (a
   const xhr = new XMLHttpRequest();
   xhr.open(it.method || "GET", url);
   for (const name in headers) xhr.setRequestHeader(name, headers[name]!);
-  if (it.alive) xhr.onprogress = it.alive;
+  xhr.onprogress = it.alive || null;
   xhr.onload = () => done({ status: xhr.status, header: (name) => xhr.getResponseHeader(name), text: xhr.responseText });
   xhr.onerror = xhr.onabort = xhr.ontimeout = () => done();
   xhr.send(it.body as XMLHttpRequestBodyInit | undefined);

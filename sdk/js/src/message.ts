@@ -25,7 +25,7 @@ export function message(text: string, from: string, records: unknown[] = [], tol
     upToDate: !!it.upToDate,
     closed: !!it.streamClosed,
     size: text.length,
-    gap: gap && { from: gap.from, to: gap.to },
+    gap,
   };
 }
 

@@ -26,6 +26,9 @@ const PATIENCE_MS_MAX = 30_000;
 const BACKOFF_MS = 250;
 const BACKOFF_MS_MAX = 30_000;
 
+/** Whoever tells a longer wait is not believed: timers have an end, too. */
+const WAIT_MS_MAX = 3_600_000;
+
 /** A transport that failed is tried again after so long, and each time after twice as long. */
 const LEFT_MS = 5000;
 const LEFT_MS_MAX = 300_000;
@@ -60,12 +63,16 @@ interface Link {
   asked?: boolean;
 }
 
+/** Whether it needs a slot. */
+const holds = ({ way: { name } }: Link) => name === "sse" || name === "long-poll";
+
 /** A batch that says no more than where a reader stands. */
 const standing = (from: string, to: string): Batch => ({ from, to, records: [], upToDate: false, closed: false, size: 0 });
 
 /** Reads from the offset `from` until its last follower leaves, or the stream ends; then calls `over`. */
 export function reader(target: Target, from: string, transports: Transport[], over: () => void): Feed {
-  const ways: Way[] = transports.filter((name) => CARRIERS[name]).map((name) => ({ name, failures: 0, left: 0, leftUntil: 0 }));
+  const names = transports.filter((name) => CARRIERS[name]);
+  const ways: Way[] = (names[0] ? names : TRANSPORTS).map((name) => ({ name, failures: 0, left: 0, leftUntil: 0 }));
   const feds: Fed[] = [];
   const key = "fourfold " + target.origin;
   let hand = from;
@@ -140,26 +147,24 @@ export function reader(target: Target, from: string, transports: Transport[], ov
   /** Begins with the next way of the round. */
   const begin = () => {
     if (main || waiting || resting || ended || !feds.length) return;
-    if (!round) round = order();
-    const way = round.shift();
-    if (way) {
-      happen("begin", { transport: way.name });
-      main = link(way);
-      start(main);
-    } else wait("no transport gets through", 0);
+    if (!round || !round.length) round = order();
+    const it = (main = link(round.shift()!));
+    happen("begin", { transport: it.way.name });
+    // Whoever was told may have left.
+    if (!it.over) start(it);
   };
 
   const wait = (why: string, afterMs: number) => {
     const now = Date.now();
     if (now - waited > STABLE_MS) attempts = 0;
-    const ms = Math.max(afterMs, Math.random() * Math.min(BACKOFF_MS_MAX, BACKOFF_MS * 2 ** attempts++));
+    const ms = Math.max(Math.min(afterMs, WAIT_MS_MAX), Math.random() * Math.min(BACKOFF_MS_MAX, BACKOFF_MS * 2 ** attempts++));
     waited = now + ms;
     round = undefined;
-    happen("wait", { why: isOffline() ? "offline" : why, until: waited });
     waiting = setTimeout(() => {
       waiting = undefined;
       begin();
     }, ms);
+    happen("wait", { why: isOffline() ? "offline" : why, until: waited });
   };
 
   const link = (way: Way): Link => ({ way, skip: 0, proven: 0, over: false });
@@ -169,11 +174,12 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       clearTimeout(it.timer);
       if (!it.over) it.timer = setTimeout(() => lost(it, { why: "timeout" }), ms);
     };
-    const ended = (ending: Ending) => it.over || lost(it, ending);
+    const gone = (ending: Ending) => it.over || lost(it, ending);
     const { name } = it.way;
-    if (name === "sse" || name === "long-poll") {
+    // One that is to follow a link that holds a slot takes that over.
+    if (holds(it) && !(it === candidate && main!.release)) {
       const release = await slot(target.origin);
-      if (!release) return ended({ why: "no slot" });
+      if (!release) return gone({ why: "no slot" });
       if (it.over) return release();
       it.release = release;
     }
@@ -185,18 +191,18 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       let at = hand;
       const said: Sink["said"] = (text, records, gap) => {
         const batch = it.over ? undefined : message(text, at, records, gap);
-        if (!batch || "why" in batch) return void ended(batch || { why: "cut" });
+        if (!batch || "why" in batch) return void gone(batch || { why: "cut" });
         at = batch.to;
         alive(SILENCE_MS);
         got(it, batch);
         return it.over ? undefined : batch;
       };
-      const connection = CARRIERS[name](target, at, { said, alive, ended }, token);
+      const connection = CARRIERS[name](target, at, { said, alive, ended: gone }, token);
       it.connection = connection;
       if (it.over) connection.stop();
     } catch {
       // The token could not be got, or what is here cannot make such a connection.
-      ended({ why: "cut" });
+      gone({ why: "cut" });
     }
   };
 
@@ -205,6 +211,10 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       if (it === candidate) {
         // It cannot be told which of the records that it skips are in the gap. The other one goes on.
         if (batch.gap) return lost(it, { why: "cut" });
+        if (holds(it) && !it.release && main) {
+          it.release = main.release;
+          main.release = undefined;
+        }
         drop(main);
         main = it;
         candidate = undefined;
@@ -279,7 +289,7 @@ export function reader(target: Target, from: string, transports: Transport[], ov
     if (ending.why === "unsupported") ways.splice(ways.indexOf(way), 1);
     else if (ending.why === "no slot") way.leftUntil = now + LEFT_MS;
     else {
-      if (proven && now - proven > STABLE_MS) way.failures = way.left = 0;
+      if (proven && now - proven > STABLE_MS) way.failures = way.left = attempts = 0;
       way.failures++;
       if (!wasMain || way.failures > 1) leave(way);
     }
@@ -292,7 +302,7 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       else if (way.failures > 1) return wait(ending.why, 0);
       return again(ending.why === "timeout" ? undefined : way);
     }
-    if (!ways.length) return refuse({ status: 0, code: "unsupported", title: "none of the transports exists here" });
+    if (!ways.length) return refuse({ status: 0, code: "unsupported", title: "no transport works here" });
     if (!round || !round.length) return wait(ending.why, 0);
     begin();
   };
@@ -324,6 +334,12 @@ export function reader(target: Target, from: string, transports: Transport[], ov
     else climbLater();
   };
 
+  const resume = (fed: Fed) => {
+    fed.offer(standing(hand, hand));
+    resting = false;
+    begin();
+  };
+
   const unwatch = watch(better, halt);
   // The last that worked with this origin is tried first; a better one is climbed to.
   const known = stored(key);
@@ -337,12 +353,9 @@ export function reader(target: Target, from: string, transports: Transport[], ov
     },
     add(fed) {
       feds.push(fed);
-      if (feds[1]) {
-        // Whether it is live it knows only when it knows where the reader stands.
-        fed.offer(standing(hand, hand));
-        fed.told(state);
-      }
-      begin();
+      resume(fed);
+      // Whether it is live it knows only when it knows where the reader stands.
+      fed.told(state);
     },
     remove(fed) {
       const at = feds.indexOf(fed);
@@ -350,11 +363,7 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       feds.splice(at, 1);
       if (!feds.length) end();
     },
-    resume(fed) {
-      fed.offer(standing(hand, hand));
-      resting = false;
-      begin();
-    },
+    resume,
     poke() {
       if (main && main.connection && main.connection.poke) main.connection.poke();
     },

@@ -8,7 +8,7 @@ const feeds = new Map<string, Feed>();
 
 /** The feed for who wants to read `target` from the offset `from`, which is where it begins if it is new. */
 export function feedOf(target: Target, from: string, options: FollowOptions): Feed {
-  const transports = options.transports && options.transports.length ? options.transports : TRANSPORTS;
+  const transports = options.transports || TRANSPORTS;
   if (options.share === false) return reader(target, from, transports, () => {});
   const key = target.identity + " " + transports;
   let feed = feeds.get(key);

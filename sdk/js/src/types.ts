@@ -163,6 +163,7 @@ export interface FollowOptions extends TargetOptions {
   remember?: string | Memory;
   /** Whom to share one connection with. Default: `"tabs"`, where the browser can. */
   share?: "tabs" | "page" | false;
+  /** `offset`: behind this record, see {@link Following.offset}. */
   onRecord?(record: unknown, meta: { offset: string }): void;
   onState?(state: State): void;
   onGap?(gap: Gap): void;

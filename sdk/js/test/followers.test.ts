@@ -160,6 +160,29 @@ test("a page that is loaded again goes on behind the last record that was done w
   }
 });
 
+test("each record comes with the offset behind it, from which another follower goes on", async () => {
+  const start = await server.append(name, ["before"]);
+  await server.append(name, upTo(5));
+  const offsets: string[] = [];
+  const following = follow(server.url(name), {
+    offset: start,
+    share: false,
+    onRecord(_record, { offset }) {
+      offsets.push(offset);
+      if (offsets.length === 3) following.stop();
+    },
+  });
+  while (following.state.name !== "closed") await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.equal(offsets.length, 3);
+  assert.equal(following.offset, offsets[2]);
+  for (const [n, offset] of offsets.entries()) {
+    const again = new Watched(server.url(name), { offset });
+    await again.all(4 - n);
+    assert.deepEqual(again.got, upTo(5).slice(n + 1));
+    again.following.stop();
+  }
+});
+
 test("batches come together, with the offset behind them", async () => {
   await server.append(name, upTo(10));
   await server.close(name);
@@ -171,6 +194,38 @@ test("batches come together, with the offset behind them", async () => {
   }
   assert.deepEqual(all, upTo(10));
   assert.equal(following.state.name, "closed");
+});
+
+test("who stops when told anything, hears nothing more", async () => {
+  await server.append(name, upTo(3));
+  const names = ["connecting", "live", "waiting", "catching up"];
+  for (const stopAt of names) {
+    proxy.mode = stopAt === "waiting" ? () => ({ answer: "" }) : () => "pass";
+    const seen: string[] = [];
+    const following = follow(proxy.url(name), { share: "page" });
+    following.on("record", () => {});
+    await new Promise<void>((resolve) => {
+      following.on("state", (state) => {
+        seen.push(state.name);
+        if (state.name === stopAt) following.stop();
+        if (state.name === "closed") resolve();
+        if (state.name === "live" && stopAt === "catching up") proxy.cut();
+      });
+    });
+    assert.deepEqual(seen.slice(-2), [stopAt, "closed"]);
+  }
+  const following = follow(server.url(name), { share: "page" });
+  const got: unknown[] = [];
+  await new Promise<void>((resolve) => {
+    following.on("record", (record) => {
+      got.push(record);
+      if (got.length === 2) {
+        following.stop();
+        resolve();
+      }
+    });
+  });
+  assert.deepEqual(got, [0, 1]);
 });
 
 test("a signal ends it, before and after it begins", async () => {

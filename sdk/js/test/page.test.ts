@@ -70,6 +70,26 @@ for (const locks of [undefined, new Locks()]) {
   });
 }
 
+test("a slot is given back by who climbs to a websocket, and kept by who climbs from long poll to events", async () => {
+  give("location", { href: proxy.url("") });
+  proxy.mode = (kind) => (kind === "websocket" || kind === "sse" ? { answer: "HTTP/1.1 403 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" } : "pass");
+  const all: Watched[] = [];
+  for (let n = 0; n < 4; n++) {
+    await server.create(`climb/${n}`);
+    all.push(new Watched(proxy.url(`climb/${n}`)));
+    await all[n]!.live("long-poll");
+  }
+  await server.create("climb/other");
+  const other = new Watched(proxy.url("climb/other"), { transports: ["sse", "short-poll"] });
+  await other.live("short-poll");
+  proxy.mode = (kind) => (kind === "websocket" ? { answer: "HTTP/1.1 403 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" } : "pass");
+  for (const watched of all) await watched.live("sse");
+  assert.equal(other.following.state.name === "live" && other.following.state.transport, "short-poll");
+  proxy.clear();
+  await other.live("sse");
+  for (const { following } of [...all, other]) following.stop();
+});
+
 class Page extends EventTarget {
   visibilityState = "visible";
   show(name: string, persisted = true): void {

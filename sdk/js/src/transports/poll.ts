@@ -22,6 +22,9 @@ const LASTED_MS = 1000;
 /** Without advice. */
 const POLL_AFTER_MS = 1000;
 
+/** The most that a server advises. */
+const POLL_AFTER_MS_MAX = 30_000;
+
 export const poller =
   (holds: boolean): Carrier =>
   (target, from, sink) => {
@@ -79,7 +82,7 @@ export const poller =
           if (held) missed = 0;
           at = batch.to;
           atTail = batch.upToDate;
-          const wait = atTail && !holds ? after || POLL_AFTER_MS : 0;
+          const wait = atTail && !holds ? Math.min(after || POLL_AFTER_MS, POLL_AFTER_MS_MAX) : 0;
           waiting = true;
           sink.alive(wait + SILENCE_MS);
           timer = setTimeout(go, wait);

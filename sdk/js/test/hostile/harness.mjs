@@ -82,6 +82,62 @@ export async function judge({ seed, seconds, follower, sort: name, followers = 4
 }
 
 /**
+ * One seed of a stream that keeps only its newest records: what a follower gets and the gaps that it is told must make up the
+ * whole, in order. `follower(url, { signal, gap })` gives an async iterable, and calls `gap({ from, to })` before what follows.
+ */
+export async function judgeGaps({ seed, seconds, follower, followers = 4, kept = 40, endMs = END_MS }) {
+  const random = new Random(seed, "gaps")
+  const server = await Server.start()
+  const proxy = await Proxy.before(server.url)
+  proxy.pages.set("/portal", portalPage)
+  const path = `/v1/stream/hostile/gaps/${seed}`
+  const faults = []
+  const stopped = new AbortController()
+  let gaps = 0
+  try {
+    await DirectWriter.create(server.url + path, SORTS.json, { "Stream-Retention-Records": kept })
+    const writer = new DirectWriter(server.url + path, SORTS.json, new Random(seed, "writer"))
+    const passing = new Schedule(seed, seconds * 1_000).pass(proxy, server)
+    const over = new AbortController()
+    const writing = writer.appendUntil(over.signal, 4)
+    const place = (offset) => Number(offset.split("_")[1])
+    const readings = Array.from({ length: followers }, async (_, number) => {
+      await pause(random.between(0, seconds * 400))
+      let at // The start is the oldest record kept by then: what was before it is in no gap.
+      let wrong = null
+      const gap = ({ from, to }) => {
+        gaps += 1
+        if (at !== undefined && place(from) !== at) wrong ??= `a gap from ${from} to ${to} is told at ${at}`
+        at = place(to)
+      }
+      for await (const record of follower(proxy.url + path, { signal: stopped.signal, gap })) {
+        at ??= record.n
+        if (record.n !== at) wrong ??= `${record.n} came at ${at}`
+        at += 1
+      }
+      return wrong ?? (at === writer.acked.length ? null : `ended at ${at} of ${writer.acked.length}`)
+    })
+    await passing
+    over.abort()
+    await writing
+    await writer.close()
+    const closedAt = performance.now()
+    const deadline = pause(endMs).then(() => "does not end by itself")
+    for (const [number, reading] of readings.entries()) {
+      const wrong = await Promise.race([reading.catch((error) => `ended by ${error?.stack ?? error}`), deadline])
+      if (wrong) faults.push(`follower ${number}: ${wrong}`)
+    }
+    const endedMs = Math.round(performance.now() - closedAt)
+    const figures = { seed, records: writer.acked.length, gaps, kills: server.kills, endedMs, ...proxy.counts }
+    return { faults, figures, log: proxy.log }
+  } finally {
+    stopped.abort()
+    await proxy.close()
+    await server.stop()
+  }
+}
+
+/**
  * One seed of a writer: it appends through the proxy, while the weather passes and the server is killed. What the stream
  * holds then is judged against what it was told. `writer(url)` gives one with `append(record)` and `close()`.
  */

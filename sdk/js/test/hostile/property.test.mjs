@@ -2,7 +2,7 @@
 import { test } from "node:test"
 
 import { follow, followerOf, WebSocket, writer } from "./client.mjs"
-import { judge, judgeWriter } from "./harness.mjs"
+import { judge, judgeGaps, judgeWriter } from "./harness.mjs"
 import { Random } from "./random.mjs"
 import { Climbs } from "./schedule.mjs"
 import { eachSeed, limit, SECONDS } from "./seeds.mjs"
@@ -10,7 +10,8 @@ import { eachSeed, limit, SECONDS } from "./seeds.mjs"
 const FILE = "property.test.mjs"
 const SEEDS = 12 // About forty seconds.
 const CLIMB_SEEDS = 6
-const WRITER_SEEDS = 4
+const GAP_SEEDS = 6
+const WRITER_SEEDS = 6
 const WAYS = ["websocket", "sse", "long-poll", "short-poll"]
 
 const FOLLOWERS = "followers receive exactly what was acknowledged"
@@ -32,6 +33,15 @@ test(CLIMBERS, limit(CLIMB_SEEDS), () =>
     const follower = followerOf(() => ({}))
     const weather = new Climbs(seed, Math.max(SECONDS, 9) * 1_000)
     return judge({ seed, seconds: SECONDS, follower, followers: 5, weather, paceMs: 3 })
+  }),
+)
+
+const GAPS = "what retention took from a follower is told, and nothing else is missing"
+test(GAPS, limit(GAP_SEEDS), () =>
+  eachSeed(GAPS, FILE, GAP_SEEDS, (seed) => {
+    let number = 0
+    const follower = (url, { signal, gap }) => follow(url, { signal, WebSocket, share: number++ % 2 ? "page" : false, onGap: gap })
+    return judgeGaps({ seed, seconds: SECONDS, follower })
   }),
 )
 
