@@ -253,7 +253,7 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
       // As if nothing had been kept.
     }
     if (over) return;
-    const [at, done] = (from || options.offset || "-1").split("+") as [string, string?];
+    const [at, done] = `${from || options.offset || "-1"}`.split("+") as [string, string?];
     offset = hand = at;
     skip = Number(done) || 0;
     feed = feedOf(target, hand, options);

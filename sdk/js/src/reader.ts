@@ -174,12 +174,12 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       clearTimeout(it.timer);
       if (!it.over) it.timer = setTimeout(() => lost(it, { why: "timeout" }), ms);
     };
-    const ended = (ending: Ending) => it.over || lost(it, ending);
+    const gone = (ending: Ending) => it.over || lost(it, ending);
     const { name } = it.way;
     // One that is to follow a link that holds a slot takes that over.
     if (holds(it) && !(it === candidate && main!.release)) {
       const release = await slot(target.origin);
-      if (!release) return ended({ why: "no slot" });
+      if (!release) return gone({ why: "no slot" });
       if (it.over) return release();
       it.release = release;
     }
@@ -191,18 +191,18 @@ export function reader(target: Target, from: string, transports: Transport[], ov
       let at = hand;
       const said: Sink["said"] = (text, records, gap) => {
         const batch = it.over ? undefined : message(text, at, records, gap);
-        if (!batch || "why" in batch) return void ended(batch || { why: "cut" });
+        if (!batch || "why" in batch) return void gone(batch || { why: "cut" });
         at = batch.to;
         alive(SILENCE_MS);
         got(it, batch);
         return it.over ? undefined : batch;
       };
-      const connection = CARRIERS[name](target, at, { said, alive, ended }, token);
+      const connection = CARRIERS[name](target, at, { said, alive, ended: gone }, token);
       it.connection = connection;
       if (it.over) connection.stop();
     } catch {
       // The token could not be got, or what is here cannot make such a connection.
-      ended({ why: "cut" });
+      gone({ why: "cut" });
     }
   };
 
@@ -289,7 +289,7 @@ export function reader(target: Target, from: string, transports: Transport[], ov
     if (ending.why === "unsupported") ways.splice(ways.indexOf(way), 1);
     else if (ending.why === "no slot") way.leftUntil = now + LEFT_MS;
     else {
-      if (proven && now - proven > STABLE_MS) way.failures = way.left = 0;
+      if (proven && now - proven > STABLE_MS) way.failures = way.left = attempts = 0;
       way.failures++;
       if (!wasMain || way.failures > 1) leave(way);
     }

@@ -27,7 +27,7 @@ interface Word {
 
 /** Whether tabs can share here. */
 export function tabsCanShare(): boolean {
-  return typeof location === "object" && typeof BroadcastChannel === "function" && !!navigator.locks;
+  return typeof location === "object" && typeof BroadcastChannel === "function" && typeof AbortController === "function" && !!navigator.locks;
 }
 
 /** A feed for this tab's followers of the stream that tabs know by `name`. `read` begins a reader of its own; `over` is called when the last one left. */
