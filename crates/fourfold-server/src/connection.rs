@@ -147,6 +147,8 @@ impl Connection {
         let Self { socket, unread, alarm, context, .. } = self;
         let bytes_max = context.settings.body_bytes_max;
         if !unread.is_empty() {
+            // A client with many requests at hand shares its shard: nothing else here waits for anything.
+            tokio::task::coop::consume_budget().await;
             return match request::read(unread, bytes_max) {
                 Some((plain, end)) => {
                     *unread = unread[end..].into(); // Nothing is left of most.
@@ -186,5 +188,53 @@ impl Connection {
             }
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    use fourfold_engines::memory::MemoryEngine;
+    use fourfold_stream::{Engine, Relay, Retention};
+    use fourfold_subscriptions::Subscriptions;
+    use tokio::net::TcpListener;
+
+    use crate::{Settings, context::Drain};
+
+    /// The server's side of a connection, and the client's.
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener.accept().await.unwrap().0, client)
+    }
+
+    async fn context() -> (Arc<Context>, Seat) {
+        let (relay, shards) = Relay::new(1);
+        let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new(relay, Retention::default()));
+        let settings = Arc::new(Settings::default());
+        let subscriptions = Subscriptions::start(Arc::clone(&engine), settings.subscriptions.clone()).await.unwrap();
+        let drain = Arc::<Drain>::default();
+        let seat = drain.seat(1).unwrap();
+        (Arc::new(Context { engine, shard: shards[0].shard(), settings, drain, subscriptions }), seat)
+    }
+
+    #[tokio::test]
+    async fn who_has_many_requests_at_hand_lets_others_run() {
+        let (context, seat) = context().await;
+        let (socket, client) = connected().await;
+        let requests = "GET /v1/stream/none HTTP/1.1\r\n\r\n".repeat(1_000);
+        let connection = Connection::new(socket, requests.as_bytes(), None, context, seat).serve();
+        let mut connection = Box::pin(connection);
+        let turn = connection.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop()));
+        assert!(turn.is_pending());
+        let (mut said, mut piece) = (Vec::new(), [0; 4096]);
+        client.readable().await.unwrap();
+        while let Ok(bytes) = client.try_read(&mut piece) {
+            said.extend_from_slice(&piece[..bytes]);
+        }
+        let answers = String::from_utf8_lossy(&said).matches("HTTP/1.1 404").count();
+        assert!((1..=128).contains(&answers), "{answers} in one turn");
     }
 }
