@@ -2,6 +2,8 @@
 
 use std::{thread, time::Duration};
 
+use fourfold_server::limits::READ_BUFFER_BYTES;
+
 use crate::{harness::Harness, http::Client};
 
 /// The answers to these bytes up to the end of the connection or of the requests, without what differs by the clock.
@@ -100,5 +102,74 @@ fn a_request_in_pieces_gets_the_answer_of_a_whole_one() {
         }
     }
     assert!(differ.is_empty(), "{}", differ.join("=======\n"));
+    harness.still_serves();
+}
+
+#[test]
+fn appends_cut_anywhere_are_appended_once_and_in_order() {
+    let harness = Harness::start();
+    for seed in 0..12 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let name = format!("cut/{seed}");
+        harness.create(&name, "text/plain");
+        // Long polls change hands: from hyper to its own task and back.
+        let polls = ["offset=now", "offset=now&live=long-poll&timeout=0", "offset=-1&limit=1&live=long-poll&timeout=0"];
+        let (mut sent, mut appended, mut statuses) = (Vec::new(), String::new(), Vec::new());
+        for n in 0..60 {
+            if random.u8(..3) == 0 {
+                let query = random.choice(polls).expect("there are some");
+                sent.extend(format!("GET /v1/stream/{name}?{query} HTTP/1.1\r\n\r\n").into_bytes());
+                statuses.push(None);
+                continue;
+            }
+            // Some end where the server's buffer does.
+            let length = match random.u8(..4) {
+                0 => READ_BUFFER_BYTES.saturating_sub(sent.len() % READ_BUFFER_BYTES + random.usize(60..100)),
+                1 => random.usize(..2 * READ_BUFFER_BYTES),
+                _ => random.usize(..100),
+            };
+            let record = format!("<{n}:{}>", "GET /v1/stream/x HTTP/1.1\r\n\r\n".repeat(length / 29));
+            let head = format!("POST /v1/stream/{name} HTTP/1.1\r\ncontent-type: text/plain\r\ncontent-length:");
+            sent.extend(format!("{head} {}\r\n\r\n{record}", record.len()).into_bytes());
+            appended += &record;
+            statuses.push(Some(204));
+        }
+        let mut client = harness.connect();
+        let tcp = client.tcp.try_clone().expect("another handle");
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let (mut tcp, mut rest) = (tcp, &sent[..]);
+                while !rest.is_empty() {
+                    let piece = match random.u8(..3) {
+                        0 => READ_BUFFER_BYTES,
+                        1 => random.usize(1..100),
+                        _ => random.usize(1..2 * READ_BUFFER_BYTES),
+                    };
+                    let (piece, behind) = rest.split_at(piece.min(rest.len()));
+                    std::io::Write::write_all(&mut tcp, piece).expect("the server goes on");
+                    rest = behind;
+                    thread::yield_now();
+                }
+            });
+            for (n, status) in statuses.iter().enumerate() {
+                let answer = client.answer();
+                let found = answer.head.status;
+                assert!(
+                    status.map_or([200, 204].contains(&found), |s| s == found),
+                    "{seed}/{n}: {found} {}",
+                    answer.text()
+                );
+            }
+        });
+        let mut read = String::new();
+        let mut at = "-1".to_owned();
+        while read.len() < appended.len() {
+            let answer = harness.get(&format!("/v1/stream/{name}?offset={at}")).expect(200);
+            at = answer.header("stream-next-offset").to_owned();
+            assert!(!answer.body.is_empty(), "{seed}: something is missing");
+            read += &answer.text();
+        }
+        assert!(read == appended, "{seed}: something is doubled or out of order");
+    }
     harness.still_serves();
 }
