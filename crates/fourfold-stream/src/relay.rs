@@ -197,10 +197,11 @@ impl RelayTask {
 
 impl Drop for RelayTask {
     fn drop(&mut self) {
-        // What is left could wake nobody, and streams in it would point back to here for ever.
+        // The streams could wake nobody, and left in the post they would point back to here for ever.
         let Post { moved, answered, .. } =
             std::mem::replace(&mut *self.relay.post(self.shard.index()), Post { ended: true, ..Post::default() });
-        drop((moved, answered));
+        drop(moved);
+        answered.into_iter().for_each(Waker::wake); // Whoever waits elsewhere has an answer.
     }
 }
 
@@ -278,6 +279,35 @@ mod tests {
         assert!(once(task.as_mut(), &shard).is_pending());
         assert_eq!(caller.0.load(SeqCst), 3);
         assert!(answers.iter_mut().all(|answer| once(answer.as_mut(), &caller).is_ready()));
+    }
+
+    #[test]
+    fn an_answer_that_came_before_the_shard_ended_is_not_lost_with_it() {
+        let (relay, mut tasks) = Relay::new(1);
+        let task = tasks.pop().unwrap();
+        let (tell, told) = oneshot::channel::<()>();
+        let mut answer = pin!(relay.answer(task.shard(), told));
+        let caller = Arc::<Bell>::default();
+        assert!(once(answer.as_mut(), &caller).is_pending());
+        tell.send(()).unwrap();
+        assert_eq!(caller.0.load(SeqCst), 0, "it waits for the shard");
+        drop(task);
+        assert_eq!(caller.0.load(SeqCst), 1);
+    }
+
+    #[test]
+    fn a_batch_that_ends_in_a_panic_rings() {
+        let (relay, mut tasks) = Relay::new(1);
+        let (shard, caller) = (Arc::<Bell>::default(), Arc::<Bell>::default());
+        let mut task = pin!(tasks.pop().unwrap().run());
+        assert!(once(task.as_mut(), &shard).is_pending());
+        let committer = thread::spawn(move || {
+            let _held = relay.batch();
+            relay.put(0, |post| post.answered.push(caller.into()));
+            panic!("for the test");
+        });
+        assert!(committer.join().is_err());
+        assert_eq!(shard.0.load(SeqCst), 1);
     }
 
     /// Whoever is woken by it finds post for the shard again.
