@@ -110,7 +110,8 @@ impl Connection {
                     match self.next_request().await {
                         Asked::Over => break,
                         Asked::Other => {
-                            hyper_connection::spawn(self.socket, self.unread.into(), self.context, self.seat);
+                            let head_by = self.alarm.at();
+                            hyper_connection::spawn(self.socket, self.unread.into(), head_by, self.context, self.seat);
                             return;
                         }
                         Asked::Plain(answering) => match answering.await {
@@ -146,6 +147,7 @@ impl Connection {
     async fn next_request(&mut self) -> Asked {
         let Self { socket, unread, alarm, context, .. } = self;
         let bytes_max = context.settings.body_bytes_max;
+        alarm.set(Instant::now() + context.settings.head_wait_max);
         if !unread.is_empty() {
             // A client with many requests at hand shares its shard: nothing else here waits for anything.
             tokio::task::coop::consume_budget().await;
@@ -157,7 +159,6 @@ impl Connection {
                 None => Asked::Other,
             };
         }
-        alarm.set(Instant::now() + context.settings.head_wait_max);
         let mut beginning = pin!(context.drain.beginning.notified());
         beginning.as_mut().enable();
         if context.drain.begun() {
@@ -218,6 +219,17 @@ mod tests {
         let drain = Arc::<Drain>::default();
         let seat = drain.seat(1).unwrap();
         (Arc::new(Context { engine, shard: shards[0].shard(), settings, drain, subscriptions }), seat)
+    }
+
+    #[tokio::test]
+    async fn a_head_in_pieces_has_no_longer_than_a_whole_one() {
+        let (context, seat) = context().await;
+        let (socket, client) = connected().await;
+        let head_by = Instant::now(); // The client was silent for all of its time but a moment.
+        hyper_connection::spawn(socket, Bytes::from_static(b"GET /v1/"), head_by, context, seat);
+        let patience = std::time::Duration::from_secs(5); // Far less than a head may take by the settings.
+        tokio::time::timeout(patience, client.readable()).await.expect("it is let go").unwrap();
+        assert_eq!(client.try_read(&mut [0; 16]).unwrap(), 0);
     }
 
     #[tokio::test]
