@@ -34,6 +34,11 @@ impl Alarm {
         }
     }
 
+    /// When it rings.
+    pub(crate) fn at(&self) -> Instant {
+        self.at
+    }
+
     /// Ready at the deadline, and whenever it is asked after that.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.sleep.as_mut().poll(cx).is_ready() {

@@ -110,7 +110,8 @@ impl Connection {
                     match self.next_request().await {
                         Asked::Over => break,
                         Asked::Other => {
-                            hyper_connection::spawn(self.socket, self.unread.into(), self.context, self.seat);
+                            let head_by = self.alarm.at();
+                            hyper_connection::spawn(self.socket, self.unread.into(), head_by, self.context, self.seat);
                             return;
                         }
                         Asked::Plain(answering) => match answering.await {
@@ -149,7 +150,10 @@ impl Connection {
     async fn next_request(&mut self) -> Asked {
         let Self { socket, unread, alarm, context, .. } = self;
         let bytes_max = context.settings.body_bytes_max;
+        alarm.set(Instant::now() + context.settings.head_wait_max);
         if !unread.is_empty() {
+            // A client with many requests at hand shares its shard: nothing else here waits for anything.
+            tokio::task::coop::consume_budget().await;
             return match request::read(unread, bytes_max) {
                 Some((plain, end)) => {
                     *unread = unread[end..].into(); // Nothing is left of most.
@@ -158,7 +162,6 @@ impl Connection {
                 None => Asked::Other,
             };
         }
-        alarm.set(Instant::now() + context.settings.head_wait_max);
         let mut beginning = pin!(context.drain.beginning.notified());
         beginning.as_mut().enable();
         if context.drain.begun() {
@@ -189,5 +192,64 @@ impl Connection {
             }
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    use fourfold_engines::memory::MemoryEngine;
+    use fourfold_stream::{Engine, Relay, Retention};
+    use fourfold_subscriptions::Subscriptions;
+    use tokio::net::TcpListener;
+
+    use crate::{Settings, context::Drain};
+
+    /// The server's side of a connection, and the client's.
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener.accept().await.unwrap().0, client)
+    }
+
+    async fn context() -> (Arc<Context>, Seat) {
+        let (relay, shards) = Relay::new(1);
+        let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new(relay, Retention::default()));
+        let settings = Arc::new(Settings::default());
+        let subscriptions = Subscriptions::start(Arc::clone(&engine), settings.subscriptions.clone()).await.unwrap();
+        let drain = Arc::<Drain>::default();
+        let seat = drain.seat(1).unwrap();
+        (Arc::new(Context { engine, shard: shards[0].shard(), settings, drain, subscriptions }), seat)
+    }
+
+    #[tokio::test]
+    async fn a_head_in_pieces_has_no_longer_than_a_whole_one() {
+        let (context, seat) = context().await;
+        let (socket, client) = connected().await;
+        let head_by = Instant::now(); // The client was silent for all of its time but a moment.
+        hyper_connection::spawn(socket, Bytes::from_static(b"GET /v1/"), head_by, context, seat);
+        let patience = std::time::Duration::from_secs(5); // Far less than a head may take by the settings.
+        tokio::time::timeout(patience, client.readable()).await.expect("it is let go").unwrap();
+        assert_eq!(client.try_read(&mut [0; 16]).unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_has_many_requests_at_hand_lets_others_run() {
+        let (context, seat) = context().await;
+        let (socket, client) = connected().await;
+        let requests = "GET /v1/stream/none HTTP/1.1\r\n\r\n".repeat(1_000);
+        let connection = Connection::new(socket, requests.as_bytes(), None, context, seat).serve();
+        let mut connection = Box::pin(connection);
+        let turn = connection.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop()));
+        assert!(turn.is_pending());
+        let (mut said, mut piece) = (Vec::new(), [0; 4096]);
+        client.readable().await.unwrap();
+        while let Ok(bytes) = client.try_read(&mut piece) {
+            said.extend_from_slice(&piece[..bytes]);
+        }
+        let answers = String::from_utf8_lossy(&said).matches("HTTP/1.1 404").count();
+        assert!((1..=128).contains(&answers), "{answers} in one turn");
     }
 }

@@ -13,7 +13,10 @@ use http::{Request, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     answer,
@@ -25,10 +28,10 @@ use crate::{
     wire::{Wire, not_http},
 };
 
-/// Spawns a task that serves HTTP on a socket; `unread` is what was read from it before.
-pub(crate) fn spawn(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
+/// Spawns a task that serves HTTP on a socket; `unread` is what was read from it before, of a head that is to be whole by `head_by`.
+pub(crate) fn spawn(socket: TcpStream, unread: Bytes, head_by: Instant, context: Arc<Context>, seat: Seat) {
     // Boxed as a named type: portions come back to a connection that may come here, and a future cannot contain itself.
-    let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(serve(socket, unread, context, seat));
+    let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(serve(socket, unread, head_by, context, seat));
     tokio::spawn(task);
 }
 
@@ -37,11 +40,11 @@ pub(crate) fn spawn(socket: TcpStream, unread: Bytes, context: Arc<Context>, sea
 #[error("a live read takes the socket over")]
 struct TakenOver;
 
-async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
+async fn serve(socket: TcpStream, unread: Bytes, head_by: Instant, context: Arc<Context>, seat: Seat) {
     let taken = Arc::new(Mutex::new(None::<Box<Live>>));
     let (wire, exchange) = Wire::new(socket, unread, STALL_WAIT_MAX);
     let service = {
-        let (taken, context) = (Arc::clone(&taken), Arc::clone(&context));
+        let (taken, context, exchange) = (Arc::clone(&taken), Arc::clone(&context), Arc::clone(&exchange));
         service_fn(move |request: Request<Incoming>| {
             exchange.request();
             let (taken, context, exchange) = (Arc::clone(&taken), Arc::clone(&context), Arc::clone(&exchange));
@@ -76,6 +79,8 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
         .half_close(true);
     let mut connection = builder.serve_connection(TokioIo::new(wire), service);
     let ended = {
+        // hyper's own timer begins anew here, and the client's time has begun before.
+        let mut first_head = pin!(sleep_until(head_by));
         let mut beginning = pin!(context.drain.beginning.notified());
         beginning.as_mut().enable();
         let mut draining = context.drain.begun();
@@ -87,7 +92,11 @@ async fn serve(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Se
                 draining = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
-            connection.poll_without_shutdown(cx)
+            let ended = connection.poll_without_shutdown(cx);
+            if ended.is_pending() && !exchange.has_begun() {
+                return first_head.as_mut().poll(cx).map(Ok);
+            }
+            ended
         })
         .await
     };

@@ -125,6 +125,15 @@ pub(crate) fn keeps_alive<B>(request: &Request<B>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use http_body_util::BodyExt;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use crate::limits::HEAD_BUFFER_BYTES;
+
     use super::*;
 
     fn is_plain(text: &str) -> Option<usize> {
@@ -162,5 +171,144 @@ mod tests {
         ] {
             assert_eq!(is_plain(head), None, "{head}");
         }
+    }
+
+    /// A request as a service sees it.
+    #[derive(Debug, PartialEq)]
+    struct Seen {
+        line: String,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        body: Bytes,
+    }
+
+    fn seen<B>(request: &Request<B>, body: Bytes) -> Seen {
+        let line = format!("{} {} {:?}", request.method(), request.uri(), request.version());
+        let headers = request.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        Seen { line, headers, body }
+    }
+
+    /// What hyper makes of these bytes, and the end of the connection behind them.
+    async fn by_hyper(bytes: &[u8]) -> Vec<Seen> {
+        let all = Arc::<Mutex<Vec<Seen>>>::default();
+        let service = service_fn(|request: Request<hyper::body::Incoming>| {
+            let all = Arc::clone(&all);
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await?.to_bytes();
+                all.lock().unwrap().push(seen(&Request::from_parts(parts, ()), body));
+                Ok::<_, hyper::Error>(http::Response::new(Empty::<Bytes>::new()))
+            }
+        });
+        let (ours, mut theirs) = duplex(1 << 20);
+        theirs.write_all(bytes).await.unwrap();
+        theirs.shutdown().await.unwrap();
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder.max_buf_size(HEAD_BUFFER_BYTES).max_headers(HEADERS_MAX).half_close(true);
+        let _broken = builder.serve_connection(TokioIo::new(ours), service).await;
+        std::mem::take(&mut *all.lock().unwrap())
+    }
+
+    /// The requests that are plain, how many bytes they take, and whether the connection goes on behind them.
+    fn by_us(bytes: &[u8]) -> (Vec<Seen>, usize, bool) {
+        let (mut all, mut at) = (Vec::new(), 0);
+        while let Some((Plain { request, body }, end)) = read(&bytes[at..], 1 << 20) {
+            at += end;
+            all.push(seen(&request, body));
+            if !keeps_alive(&request) {
+                return (all, at, false);
+            }
+        }
+        (all, at, true)
+    }
+
+    const LINES: [&str; 10] = [
+        "GET /v1/stream/a?offset=-1 HTTP/1.1\r\n",
+        "GET /v1/stream/a%2Fb/c?offset=now&live=sse HTTP/1.1\r\n",
+        "POST /v1/stream/a HTTP/1.1\r\n",
+        "POST /v1/stream/b HTTP/1.1\r\n",
+        "GET http://x/v1/stream/a HTTP/1.1\r\n",
+        "GET /v1/stream/a#b HTTP/1.1\r\n",
+        "GET /v1/stream/a HTTP/1.0\r\n",
+        "HEAD /v1/stream/a HTTP/1.1\r\n",
+        "OPTIONS * HTTP/1.1\r\n",
+        "CONNECT x:1 HTTP/1.1\r\n",
+    ];
+
+    const HEADERS: [&str; 24] = [
+        "host: x\r\n",
+        "Content-Length: 5\r\n",
+        "content-length: 0\r\n",
+        "content-length: 05\r\n",
+        "content-length:\t5 \r\n",
+        "content-length: 5, 5\r\n",
+        "content-length : 5\r\n",
+        "content-length: 0x5\r\n",
+        "content-length: 18446744073709551616\r\n",
+        "transfer-encoding: chunked\r\n",
+        "transfer-encoding: identity\r\n",
+        "Transfer_Encoding: chunked\r\n",
+        "connection: close\r\n",
+        "connection: keep-alive, close\r\n",
+        "connection: upgrade\r\nupgrade: websocket\r\n",
+        "connection: upgrade, http2-settings\r\nupgrade: h2c\r\n",
+        "connection: keep-alive\r\n",
+        "expect: 100-continue\r\n",
+        "a:\r\n",
+        "a: b\n",
+        "a: b\r\n c\r\n",
+        "a: \u{e9}\u{1}\r\n",
+        ": b\r\n",
+        "te: trailers\r\n",
+    ];
+
+    const BODIES: [&str; 6] =
+        ["", "hello", "0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n", "\r\n", "GET /v1/stream/x HTTP/1.1\r\n\r\n"];
+
+    fn any(random: &mut fastrand::Rng, of: &[&'static str]) -> &'static str {
+        of[random.usize(..of.len())]
+    }
+
+    /// A few requests behind each other, and what a careless or evil client makes of them.
+    fn mangled(random: &mut fastrand::Rng) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for _ in 0..random.usize(1..4) {
+            // The first ones of each table are plain, and most should be.
+            let tame = random.bool();
+            bytes.extend_from_slice(any(random, if tame { &LINES[..4] } else { &LINES }).as_bytes());
+            for _ in 0..random.usize(..4) {
+                bytes.extend_from_slice(any(random, if tame { &HEADERS[..3] } else { &HEADERS }).as_bytes());
+            }
+            bytes.extend_from_slice(b"\r\n");
+            bytes.extend_from_slice(any(random, &BODIES).as_bytes());
+        }
+        for _ in 0..random.usize(..4).saturating_sub(1) {
+            let at = random.usize(..bytes.len());
+            match random.u8(..5) {
+                0 => bytes[at] = random.u8(..),
+                1 => drop(bytes.remove(at)),
+                2 => bytes.insert(at, *random.choice(b"\r\n\0 \t:,#?%/\xff\x7f0;").unwrap()),
+                3 => bytes.truncate(at + 1),
+                _ => drop(bytes.splice(at..at, any(random, &HEADERS).bytes()).count()),
+            }
+        }
+        bytes
+    }
+
+    /// For each a few hundred microseconds.
+    const ROUNDS: u64 = 3_000;
+
+    #[tokio::test]
+    async fn requests_are_framed_as_hyper_frames_them() {
+        let mut plain = 0;
+        for seed in 0..ROUNDS {
+            let bytes = mangled(&mut fastrand::Rng::with_seed(seed));
+            let (mut ours, at, goes_on) = by_us(&bytes);
+            plain += ours.len();
+            if goes_on {
+                ours.extend(by_hyper(&bytes[at..]).await);
+            }
+            assert_eq!(ours, by_hyper(&bytes).await, "{seed}: {:?}", String::from_utf8_lossy(&bytes));
+        }
+        assert!(plain > 1_000, "only {plain} requests were plain");
     }
 }

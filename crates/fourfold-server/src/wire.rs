@@ -64,6 +64,11 @@ impl Exchange {
         self.line_ended.store(false, Relaxed);
     }
 
+    /// Whether any request was parsed.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.requests.load(Relaxed) > 0
+    }
+
     /// The present request's answer goes to hyper now.
     pub(crate) fn answered(&self) {
         self.answered.fetch_add(1, Relaxed);

@@ -41,7 +41,7 @@ pub struct Relay {
 
 struct Shared {
     shards: Box<[Mutex<Post>]>,
-    /// How many batches are under way: nobody is rung meanwhile.
+    /// How many batches are under way: the end of each rings for all.
     batches: AtomicUsize,
 }
 
@@ -63,7 +63,7 @@ pub struct RelayTask {
     relay: Relay,
 }
 
-/// Nobody is rung as long as this is held; then each shard is, once, that has post.
+/// Nobody is rung until this or another one is dropped; then each shard is, once, that has post.
 #[must_use = "dropped at once, it holds nothing back"]
 #[derive(Debug)]
 pub struct Held(Relay);
@@ -138,9 +138,8 @@ impl Relay {
 impl Drop for Held {
     fn drop(&mut self) {
         let Self(relay) = self;
-        if relay.shared.batches.fetch_sub(1, SeqCst) > 1 {
-            return; // The last one rings for all.
-        }
+        // Also if another batch is under way: those of several committers may overlap without an end.
+        relay.shared.batches.fetch_sub(1, SeqCst);
         for shard in 0..relay.shards() {
             let mut post = relay.post(shard);
             if !(post.moved.is_empty() && post.answered.is_empty()) {
@@ -164,35 +163,45 @@ impl RelayTask {
     /// Wakes the shard's tasks for as long as the shard runs.
     pub async fn run(self) {
         let (mut moved, mut answered) = (Vec::new(), Vec::new());
-        loop {
-            poll_fn(|cx| self.collect(cx, &mut moved, &mut answered)).await;
+        poll_fn(|cx| {
+            self.collect(&mut moved, &mut answered);
             // What has moved first: who has appended shall not see the answer long before the others see the record.
             for stream in moved.drain(..) {
                 stream.wake_shard(self.shard);
             }
             answered.drain(..).for_each(Waker::wake);
-        }
+            self.rest(cx);
+            Poll::Pending
+        })
+        .await
     }
 
-    fn collect(&self, cx: &Context<'_>, moved: &mut Vec<Arc<Stream>>, answered: &mut Vec<Waker>) -> Poll<()> {
+    fn collect(&self, moved: &mut Vec<Arc<Stream>>, answered: &mut Vec<Waker>) {
         let mut post = self.relay.post(self.shard.index());
-        if post.moved.is_empty() && post.answered.is_empty() {
-            post.task = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
         // Swapped, so that both sides keep their room.
         std::mem::swap(&mut post.moved, moved);
         std::mem::swap(&mut post.answered, answered);
-        Poll::Ready(())
+    }
+
+    /// Until there is post. If there is some already, those who were woken run first: post that never ends must not keep them from it.
+    fn rest(&self, cx: &Context<'_>) {
+        let mut post = self.relay.post(self.shard.index());
+        if post.moved.is_empty() && post.answered.is_empty() {
+            post.task = Some(cx.waker().clone());
+        } else {
+            drop(post);
+            cx.waker().wake_by_ref();
+        }
     }
 }
 
 impl Drop for RelayTask {
     fn drop(&mut self) {
-        // What is left could wake nobody, and streams in it would point back to here for ever.
+        // The streams could wake nobody, and left in the post they would point back to here for ever.
         let Post { moved, answered, .. } =
             std::mem::replace(&mut *self.relay.post(self.shard.index()), Post { ended: true, ..Post::default() });
-        drop((moved, answered));
+        drop(moved);
+        answered.into_iter().for_each(Waker::wake); // Whoever waits elsewhere has an answer.
     }
 }
 
@@ -270,6 +279,75 @@ mod tests {
         assert!(once(task.as_mut(), &shard).is_pending());
         assert_eq!(caller.0.load(SeqCst), 3);
         assert!(answers.iter_mut().all(|answer| once(answer.as_mut(), &caller).is_ready()));
+    }
+
+    #[test]
+    fn an_answer_that_came_before_the_shard_ended_is_not_lost_with_it() {
+        let (relay, mut tasks) = Relay::new(1);
+        let task = tasks.pop().unwrap();
+        let (tell, told) = oneshot::channel::<()>();
+        let mut answer = pin!(relay.answer(task.shard(), told));
+        let caller = Arc::<Bell>::default();
+        assert!(once(answer.as_mut(), &caller).is_pending());
+        tell.send(()).unwrap();
+        assert_eq!(caller.0.load(SeqCst), 0, "it waits for the shard");
+        drop(task);
+        assert_eq!(caller.0.load(SeqCst), 1);
+    }
+
+    #[test]
+    fn a_batch_that_ends_in_a_panic_rings() {
+        let (relay, mut tasks) = Relay::new(1);
+        let (shard, caller) = (Arc::<Bell>::default(), Arc::<Bell>::default());
+        let mut task = pin!(tasks.pop().unwrap().run());
+        assert!(once(task.as_mut(), &shard).is_pending());
+        let committer = thread::spawn(move || {
+            let _held = relay.batch();
+            relay.put(0, |post| post.answered.push(caller.into()));
+            panic!("for the test");
+        });
+        assert!(committer.join().is_err());
+        assert_eq!(shard.0.load(SeqCst), 1);
+    }
+
+    /// Whoever is woken by it finds post for the shard again.
+    struct Restless {
+        relay: Relay,
+        woken: AtomicUsize,
+    }
+
+    impl Wake for Restless {
+        fn wake(self: Arc<Self>) {
+            if self.woken.fetch_add(1, SeqCst) < 1_000 {
+                self.relay.put(0, |post| post.answered.push(Arc::clone(&self).into()));
+            }
+        }
+    }
+
+    #[test]
+    fn post_that_never_ends_does_not_keep_the_shard_from_its_other_tasks() {
+        let (relay, mut tasks) = Relay::new(1);
+        let restless = Arc::new(Restless { relay, woken: AtomicUsize::new(0) });
+        Arc::clone(&restless).wake();
+        let mut task = pin!(tasks.pop().unwrap().run());
+        let shard = Arc::<Bell>::default();
+        for round in 1..10 {
+            assert!(once(task.as_mut(), &shard).is_pending());
+            assert_eq!((restless.woken.load(SeqCst), shard.0.load(SeqCst)), (1 + round, round), "one round a turn");
+        }
+    }
+
+    #[test]
+    fn batches_that_overlap_do_not_put_off_the_bell_for_ever() {
+        let (relay, mut tasks) = Relay::new(1);
+        let (shard, caller) = (Arc::<Bell>::default(), Arc::<Bell>::default());
+        let mut task = pin!(tasks.pop().unwrap().run());
+        assert!(once(task.as_mut(), &shard).is_pending());
+        let first = relay.batch();
+        relay.put(0, |post| post.answered.push(Arc::clone(&caller).into()));
+        let _second = relay.batch();
+        drop(first);
+        assert_eq!(shard.0.load(SeqCst), 1);
     }
 
     #[test]

@@ -266,6 +266,8 @@ impl Conversation {
 
     /// Does what the client has sent.
     async fn take(&mut self, event: Result<Event, websocket::Broken>) -> io::Result<Option<End>> {
+        // A buffer holds thousands of small messages: they share the shard with other tasks' work.
+        tokio::task::coop::consume_budget().await;
         match event {
             Ok(Event::Text(text)) => self.request(&text),
             Ok(Event::Binary(_)) => {
@@ -397,5 +399,55 @@ impl Dialect for Messages {
         let mut json = Vec::with_capacity(512);
         message::write(portion, &mut json);
         encode(&SharedFrame::text(&json), self.shared())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context as Waker, Waker as Bell};
+
+    use fourfold_engines::memory::MemoryEngine;
+    use fourfold_protocol::StreamName;
+    use fourfold_stream::{Create, Engine, Relay, Retention};
+    use fourfold_subscriptions::Subscriptions;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{Settings, context::Drain};
+
+    #[tokio::test]
+    async fn who_has_sent_many_messages_lets_others_run() {
+        let (relay, shards) = Relay::new(1);
+        let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new(relay, Retention::default()));
+        let wish = Create {
+            records: Vec::new(),
+            content_type: "text/plain".into(),
+            ttl_seconds: None,
+            expires_at_ms: None,
+            retention: Retention::default(),
+            closed: false,
+            fork: None,
+        };
+        let stream = engine.create(&StreamName::new("a").unwrap(), wish).await.unwrap().stream;
+        let settings = Arc::new(Settings::default());
+        let subscriptions = Subscriptions::start(Arc::clone(&engine), settings.subscriptions.clone()).await.unwrap();
+        let (drain, shard) = (Arc::<Drain>::default(), shards[0].shard());
+        let seat = drain.seat(1).unwrap();
+        let context = Arc::new(Context { engine, shard, settings, drain, subscriptions });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (tcp, _) = listener.accept().await.unwrap();
+        let pings = [0x89, 0x80, 0, 0, 0, 0].repeat(1_000);
+        let handshake = Handshake { accept: String::new(), agreed: None };
+        let websocket = WebSocket { cursor: Cursor::new(stream, 0, shard), handshake, heartbeat: None };
+        let mut websocket = Box::pin(websocket.run(tcp, pings.into(), context, seat));
+        assert!(websocket.as_mut().poll(&mut Waker::from_waker(Bell::noop())).is_pending());
+        let (mut said, mut piece) = (Vec::new(), [0; 4096]);
+        client.readable().await.unwrap();
+        while let Ok(bytes) = client.try_read(&mut piece) {
+            said.extend_from_slice(&piece[..bytes]);
+        }
+        let pongs = said.windows(2).filter(|bytes| *bytes == [0x8a, 0]).count();
+        assert!((1..=128).contains(&pongs), "{pongs} in one turn");
     }
 }

@@ -2,6 +2,7 @@
 
 mod harness;
 mod http;
+mod in_pieces;
 mod live;
 mod websocket;
 
