@@ -18,7 +18,7 @@ const common = { absWorkingDir: root, bundle: true, format: "esm", target: "es20
 // Members that only the client's own parts see: no name of the API, of the wire, of a
 // word between tabs, of the platform, or that is somewhere a string (`"afterMs" in ending`).
 const PRIVATE =
-  /^(alive|chunk|connection|deaf|ended|fail|failures|full|hand|header|held|holdSeconds|identity|identityInTabs|kind|left|leftUntil|offer|over|poke|proven|query|release|renew|resume|said|skip|skipped|taken|timer|told|tries|way)$|[^_]_$/;
+  /^(alive|asked|chunk|connection|credentials|deaf|ended|fail|failures|full|hand|header|held|holdSeconds|identity|identityInTabs|kind|left|leftUntil|offer|over|poke|proven|query|release|renew|resume|said|skip|skipped|taken|timer|told|tries|way)$|[^_]_$/;
 
 const small = { ...common, minifySyntax: true, mangleProps: PRIVATE, legalComments: "none", sourcemap: true };
 

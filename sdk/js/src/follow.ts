@@ -14,13 +14,18 @@ import type { Batch, Events, Fed, Feed, Following, FollowOptions, Records, State
 /** What waits for a slow consumer, in characters: one large answer of the server. Then it takes no more until half is gone. */
 const BUFFER_CHARS_MAX = 1024 * 1024;
 
+/** `skipped`: so many of its records were done with before this follower began. */
+interface Queued extends Batch {
+  skipped: number;
+}
+
 /** Follows the stream at `url`: yields its records, and those that come. Ends with the stream. */
 export function follow(url: string | URL, options: FollowOptions = {}): Following {
   const target = targetOf(url, options);
   const memory = memoryOf(options.remember);
   const { signal, onRecord, onState, onGap } = options;
   const listeners: { [Name in keyof Events]: ((value: Events[Name]) => void)[] } = { state: [], record: [], gap: [], end: [] };
-  const queue: Batch[] = [];
+  const queue: Queued[] = [];
   let size = 0;
   let hand = "-1";
   let offset = hand;
@@ -29,6 +34,7 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
   let skip = 0;
   let state: State = { name: "connecting", transport: "websocket" };
   let pulled = false;
+  let pushing = false;
   /** Nothing comes any more; what is in the queue is still handed out. */
   let over = false;
   let failure: Error | undefined;
@@ -97,17 +103,13 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
 
   const take = (batch: Batch) => {
     hand = batch.to;
-    let { records } = batch;
-    if (skip && !batch.gap) {
-      const skipped = Math.min(skip, records.length);
-      skip -= skipped;
-      // Counted as done, so that the offsets in the batch stay right.
-      if (skipped < records.length) batch = { ...batch, skipped } as Batch;
-      else records = [];
-    } else skip = 0;
-    if (records.length || batch.gap) {
-      // A copy: each follower of the reader takes the gap out of its own.
-      queue.push({ ...batch });
+    if (batch.gap) skip = 0;
+    const { length } = batch.records;
+    const skipped = Math.min(skip, length);
+    skip -= skipped;
+    if (skipped < length || batch.gap) {
+      // A copy: what becomes of it is this follower's.
+      queue.push({ ...batch, skipped });
       size += batch.size;
       full = size > BUFFER_CHARS_MAX;
     } else if (!queue.length && !skip) moveTo(hand);
@@ -145,9 +147,11 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
     const batch = queue.shift()!;
     size -= batch.size;
     moveTo(batch.to);
-    if (full && size < BUFFER_CHARS_MAX / 2) {
+    if (full && !over && size < BUFFER_CHARS_MAX / 2) {
       full = false;
-      if (!over && feed) (own || feed).resume(own ? catcher : fed);
+      // What a feed said at its end was not heard.
+      if (feed && feed.state.name === "closed" && !own) catchUp();
+      else if (feed) (own || feed).resume(own ? catcher : fed);
     }
     if (over && !queue.length) finish();
   };
@@ -156,7 +160,8 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
   const pass = (batch: Batch): boolean => {
     const { gap } = batch;
     if (!gap) return true;
-    delete (batch as { gap?: unknown }).gap;
+    batch.gap = undefined;
+    next = batch.from = gap.to;
     if (listeners.gap.length) {
       emit("gap", gap);
       return true;
@@ -168,28 +173,33 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
 
   /** To listeners, as fast as it comes, unless somebody iterates. */
   const push = () => {
+    // A listener may add another one.
+    if (pushing) return;
+    pushing = true;
     while (!pulled && queue.length && listeners.record.length) {
       const batch = queue[0]!;
-      if (!pass(batch)) return;
+      if (!pass(batch)) break;
       const { records } = batch;
-      for (let n = skippedOf(batch); n < records.length; ) {
+      for (let n = batch.skipped; n < records.length && queue[0] === batch; ) {
         const record = records[n];
         next = behind(batch, ++n);
         emit("record", record);
-        // Its listener has stopped it.
-        if (queue[0] !== batch) return moveTo(next);
       }
-      shift();
+      if (queue[0] === batch) shift();
+      // A listener has stopped it.
+      else moveTo(next);
     }
+    pushing = false;
   };
 
-  async function* walk(): AsyncGenerator<Batch> {
+  async function* walk(): AsyncGenerator<Queued> {
     pulled = true;
     try {
       for (;;) {
         const batch = queue[0];
         if (batch) {
-          if (!pass(batch)) continue;
+          // Its listener may have stopped it.
+          if (!pass(batch) || queue[0] !== batch) continue;
           yield batch;
           if (queue[0] === batch) shift();
         } else if (failure) throw failure;
@@ -238,7 +248,7 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
     (batch) => {
       if (batch.from !== hand) return;
       take(batch);
-      if (feed && feed.hand === hand) meet();
+      if (feed && feed.hand === hand && feed.state.name !== "closed") meet();
     },
     (next) => {
       if (next.name !== "closed") become(next.name === "live" ? { ...next, name: "catching up" } : next);
@@ -276,12 +286,12 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
       };
     },
     async *batches(): AsyncGenerator<Records> {
-      for await (const batch of walk()) yield { records: batch.records.slice(skippedOf(batch)), offset: batch.to };
+      for await (const batch of walk()) yield { records: batch.records.slice(batch.skipped), offset: batch.to };
     },
     async *[Symbol.asyncIterator]() {
       for await (const batch of walk()) {
         const { records } = batch;
-        for (let n = skippedOf(batch); n < records.length; ) {
+        for (let n = batch.skipped; n < records.length; ) {
           const record = records[n];
           next = behind(batch, ++n);
           emit("record", record);
@@ -304,8 +314,4 @@ export function follow(url: string | URL, options: FollowOptions = {}): Followin
   // Not before the application has had time to listen.
   Promise.resolve().then(begin);
   return following;
-}
-
-function skippedOf(batch: Batch): number {
-  return (batch as { skipped?: number }).skipped || 0;
 }

@@ -38,7 +38,7 @@ export function withQuery(url: string, query?: string, token?: string): string {
 
 export function ask(target: Target, it: Ask): () => void {
   let over = false;
-  let abort = () => {};
+  let abort: () => void = () => {};
   const alive = it.alive || (() => {});
   const done = (answer?: Answer) => {
     if (!over) {
@@ -56,11 +56,7 @@ export function ask(target: Target, it: Ask): () => void {
       return;
     }
     const controller = typeof AbortController === "function" ? new AbortController() : undefined;
-    let body: ReadableStreamDefaultReader<Uint8Array> | undefined;
-    abort = () => {
-      if (controller) controller.abort();
-      else if (body) body.cancel().catch(() => {});
-    };
+    abort = () => controller && controller.abort();
     const response = await fetch(url, {
       method: it.method || "GET",
       headers,
@@ -68,21 +64,20 @@ export function ask(target: Target, it: Ask): () => void {
       signal: controller && controller.signal,
     });
     const answer: Answer = { status: response.status, header: (name) => response.headers.get(name), text: "" };
-    if (over) return;
-    alive();
     if (!response.body || !streams()) {
       answer.text = await response.text();
     } else {
-      body = response.body.getReader();
+      const body = response.body.getReader();
       const decoder = new TextDecoder();
       for (;;) {
         const part = await body.read();
-        if (over) return abort();
+        // Without a controller it ends here, with the next heartbeat at the latest.
+        if (over) return body.cancel();
         const text = decoder.decode(part.value, { stream: !part.done });
         alive();
         if (it.chunk && answer.status === 200) it.chunk(text, answer);
         else answer.text += text;
-        if (over || part.done) break;
+        if (part.done) break;
       }
     }
     done(answer);
@@ -99,8 +94,11 @@ function overXhr(url: string, headers: Record<string, string>, it: Ask, done: (a
   xhr.open(it.method || "GET", url);
   for (const name in headers) xhr.setRequestHeader(name, headers[name]!);
   xhr.onprogress = it.alive || null;
-  xhr.onload = () => done({ status: xhr.status, header: (name) => xhr.getResponseHeader(name), text: xhr.responseText });
-  xhr.onerror = xhr.onabort = xhr.ontimeout = () => done();
+  xhr.onloadend = () => {
+    const { status, responseText: text } = xhr;
+    // None if it failed, or was cut.
+    done(status ? { status, text, header: (name) => xhr.getResponseHeader(name) } : undefined);
+  };
   xhr.send(it.body as XMLHttpRequestBodyInit | undefined);
   return () => xhr.abort();
 }
@@ -114,7 +112,7 @@ export function refusal(answer: Answer | undefined, target: Target): Ending {
   if (!problem && (status === 401 || status === 403)) target.renew();
   const after = answer.header("retry-after");
   const afterMs = after ? Math.max(0, +after * 1000 || Date.parse(after) - Date.now()) || 0 : 0;
-  if (status === 408 || status === 425 || status === 429 || status > 499) return { why: "busy", afterMs };
+  if (/^(408|425|429|5..)$/.test("" + status)) return { why: "busy", afterMs };
   if (problem && typeof problem.code === "string") return { why: "refused", problem: { ...problem, status } as never };
   return { why: "cut", afterMs };
 }

@@ -58,7 +58,7 @@ interface Link {
   over: boolean;
   timer?: ReturnType<typeof setTimeout>;
   connection?: Connection;
-  release?: () => void;
+  release?: () => unknown;
   /** Its refusal was asked for. */
   asked?: boolean;
 }
@@ -180,7 +180,7 @@ export function reader(target: Target, from: string, transports: Transport[], ov
     if (holds(it) && !(it === candidate && main!.release)) {
       const release = await slot(target.origin);
       if (!release) return gone({ why: "no slot" });
-      if (it.over) return release();
+      if (it.over) return void release();
       it.release = release;
     }
     alive(Math.min(PATIENCE_MS_MAX, PATIENCE_MS * 2 ** Math.max(0, attempts - 1)));

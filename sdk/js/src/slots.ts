@@ -8,8 +8,8 @@ const SLOTS = 4;
 
 const taken: Record<string, number> = {};
 
-/** Resolves with what gives the slot back, or with nothing if there is none. Outside of browsers there is no such limit. */
-export async function slot(origin: string): Promise<(() => void) | undefined> {
+/** Resolves with what gives the slot back, to be called once, or with nothing if there is none. Outside of browsers there is no such limit. */
+export async function slot(origin: string): Promise<(() => unknown) | undefined> {
   if (typeof location !== "object") return () => {};
   const locks = typeof navigator === "object" && navigator.locks;
   if (locks) {
@@ -29,11 +29,8 @@ export async function slot(origin: string): Promise<(() => void) | undefined> {
       // Not allowed here (a sandboxed frame): counted in this page.
     }
   }
-  if ((taken[origin] || 0) >= SLOTS) return;
-  taken[origin] = (taken[origin] || 0) + 1;
-  let held = true;
-  return () => {
-    if (held) taken[origin]!--;
-    held = false;
-  };
+  const count = taken[origin] || 0;
+  if (count >= SLOTS) return;
+  taken[origin] = count + 1;
+  return () => taken[origin]!--;
 }

@@ -27,7 +27,7 @@ interface Word {
 
 /** Whether tabs can share here. */
 export function tabsCanShare(): boolean {
-  return typeof location === "object" && typeof BroadcastChannel === "function" && typeof AbortController === "function" && !!navigator.locks;
+  return typeof location === "object" && typeof BroadcastChannel === "function" && !!navigator.locks;
 }
 
 /** A feed for this tab's followers of the stream that tabs know by `name`. `read` begins a reader of its own; `over` is called when the last one left. */
@@ -35,7 +35,7 @@ export function acrossTabs(name: string, read: (from: string) => Feed, over: () 
   const members = new Set<Fed>();
   let channel: BroadcastChannel | undefined;
   let own: Feed | undefined; // While this tab reads, for all or for itself.
-  let leave: (() => void) | undefined; // Gives up the lock, or the wait for it.
+  let leave: (() => void) | undefined; // Gives up the lock.
   let leads = false;
   let state: State = { name: "connecting", transport: "websocket" };
   let hand = "";
@@ -105,11 +105,9 @@ export function acrossTabs(name: string, read: (from: string) => Feed, over: () 
     if (channel || !members.size) return;
     const mine = (channel = new BroadcastChannel(name));
     mine.onmessage = hear;
-    const abort = new AbortController();
-    leave = () => abort.abort();
     navigator.locks
-      .request(name, { signal: abort.signal }, () => {
-        if (channel !== mine) return;
+      .request(name, () => {
+        if (channel !== mine) return; // It does not wait any more.
         leads = true;
         readHere();
         own!.add(others);

@@ -196,6 +196,38 @@ test("batches come together, with the offset behind them", async () => {
   assert.equal(following.state.name, "closed");
 });
 
+test("a listener that adds listeners: each record still comes once", async () => {
+  await server.append(name, upTo(4));
+  const got: unknown[] = [];
+  const later: unknown[] = [];
+  const following = follow(server.url(name), { share: false });
+  await new Promise<void>((resolve) => {
+    following.on("record", (record) => {
+      got.push(record);
+      if (record === 1) following.on("record", (record) => later.push(record));
+      if (got.length === 4) resolve();
+    });
+  });
+  following.stop();
+  assert.deepEqual(got, upTo(4));
+  assert.deepEqual(later, [2, 3]);
+});
+
+test("a follower that is full when its stream ends is told so, too", async () => {
+  const text = "x".repeat(10_000);
+  for (let n = 0; n < 300; n += 100) await server.append(name, upTo(100).map((k) => [n + k, text]));
+  const slow = follow(server.url(name), { share: "page" })[Symbol.asyncIterator]();
+  await slow.next();
+  const fast = new Watched(server.url(name), { share: "page" });
+  await fast.all(300);
+  // At the end of what the slow one has taken, or beyond.
+  await server.close(name);
+  await fast.until((state) => state.name === "closed");
+  let count = 1;
+  while (!(await slow.next()).done) count++;
+  assert.equal(count, 300);
+});
+
 test("who stops when told anything, hears nothing more", async () => {
   await server.append(name, upTo(3));
   const names = ["connecting", "live", "waiting", "catching up"];

@@ -23,9 +23,7 @@ const world = globalThis as Record<string, unknown>;
 class Xhr {
   status = 0;
   responseText = "";
-  onload?: () => void;
-  onerror?: () => void;
-  onabort?: () => void;
+  onloadend?: () => void;
   onprogress?: () => void;
   private method = "";
   private url = "";
@@ -47,6 +45,10 @@ class Xhr {
   }
 
   send(body?: string): void {
+    const failed = () => {
+      this.status = 0;
+      this.onloadend?.();
+    };
     this.asked = request(this.url, { method: this.method, headers: this.sent }, (answer) => {
       this.status = answer.statusCode!;
       this.headers = answer.headers;
@@ -55,16 +57,15 @@ class Xhr {
         this.responseText += text;
         this.onprogress?.();
       });
-      answer.on("end", () => this.onload?.());
-      answer.on("error", () => this.onerror?.());
+      answer.on("end", () => this.onloadend?.());
+      answer.on("error", failed);
     });
-    this.asked.on("error", () => this.onerror?.());
+    this.asked.on("error", failed);
     this.asked.end(body);
   }
 
   abort(): void {
     this.asked?.destroy();
-    this.onabort?.();
   }
 }
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict"
 import { test } from "node:test"
 
 import { within } from "./deadline.mjs"
-import { judge } from "./harness.mjs"
+import { judge, judgeGaps, judgeWriter } from "./harness.mjs"
 import { MISTAKES, reference } from "./reference.mjs"
 
 const LIMIT = { timeout: 120_000 }
@@ -43,3 +43,59 @@ test("each mistake is found", LIMIT, async () => {
   await Promise.all(Object.entries(MISTAKES).map(hunt))
   assert.deepEqual(missed, [])
 })
+
+// Posts each record until an answer comes, with nothing that tells the server that it is the same one.
+function insistent(url, { signal }) {
+  const headers = { "Content-Type": "application/json" }
+  let last = Promise.resolve()
+  const send = async (request) => {
+    for (;;) {
+      const own = { method: "POST", ...request }
+      const answer = await within(2_000, (signal) => fetch(url, { ...own, signal }), signal).catch(() => null)
+      if (answer?.status === 204 && answer.headers.has("stream-next-offset")) return
+      await new Promise((over) => setTimeout(over, 10))
+    }
+  }
+  const queue = (request) => (last = last.then(() => send(request)))
+  return {
+    append: (record) => queue({ headers, body: JSON.stringify([record]) }),
+    close: () => queue({ headers: { "Stream-Closed": "true" } }),
+  }
+}
+
+test("a writer that repeats itself is found", LIMIT, async () => {
+  const verdicts = [301, 302, 303, 304].map((seed) => judgeWriter({ seed, seconds: SECONDS, endMs: END_MS, writer: insistent }))
+  const faults = (await Promise.all(verdicts)).flatMap(({ faults }) => faults)
+  assert.ok(faults.some((fault) => /again, or late/.test(fault)), `${faults}`)
+})
+
+test("a gap that is not told is found", LIMIT, async () => {
+  const told = async function* (url, { signal, gap }, tells) {
+    let hand = "-1"
+    while (!signal.aborted) {
+      const answer = await within(2_000, (own) => fetched(`${url}?offset=${hand}`, own), signal).catch(() => null)
+      if (answer?.status === 410) {
+        const { oldestOffset: to } = answer.body
+        if (tells) gap({ from: hand, to })
+        hand = to
+      } else if (answer?.status === 200 && answer.headers.has("stream-next-offset")) {
+        yield* answer.body
+        hand = answer.headers.get("stream-next-offset")
+        if (answer.headers.has("stream-closed")) return
+      }
+      await new Promise((over) => setTimeout(over, 300)) // Long enough to fall behind now and then.
+    }
+  }
+  const faultsOf = async (tells) => {
+    const base = { seconds: SECONDS, endMs: END_MS, kept: 20, follower: (url, options) => told(url, options, tells) }
+    const verdicts = await Promise.all([401, 402].map((seed) => judgeGaps({ ...base, seed })))
+    return verdicts.flatMap(({ faults }) => faults)
+  }
+  assert.deepEqual(await faultsOf(true), [])
+  assert.notDeepEqual(await faultsOf(false), [])
+})
+
+async function fetched(url, signal) {
+  const answer = await fetch(url, { signal })
+  return { status: answer.status, headers: answer.headers, body: await answer.json() }
+}

@@ -8,7 +8,7 @@ import { Climbs } from "./schedule.mjs"
 import { eachSeed, limit, SECONDS } from "./seeds.mjs"
 
 const FILE = "property.test.mjs"
-const SEEDS = 12 // About forty seconds.
+const SEEDS = 12 // All of them together take about a minute and a half.
 const CLIMB_SEEDS = 6
 const GAP_SEEDS = 6
 const WRITER_SEEDS = 6

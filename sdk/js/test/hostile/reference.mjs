@@ -12,7 +12,7 @@ export const MISTAKES = {
   "reads the last answer again after a fault": { afterFault: (_, before) => before },
   "believes a status without looking at the body": { careless: true },
   "hands out the same batch twice now and then": { twice: 12 },
-  "loses a record now and then": { loses: 40 },
+  "loses a record now and then": { loses: 10 },
   "swaps two records now and then": { swaps: 12 },
   "takes silence for the end": { endsAfterFaults: 4 },
 }

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict"
 
 /** How long one seed lasts, without its end; how many of them; from which one on. */
-export const SECONDS = Number(process.env.FOURFOLD_SECONDS ?? 8)
+export const SECONDS = Number(process.env.FOURFOLD_SECONDS ?? 6)
 const COUNT = process.env.FOURFOLD_SEEDS
 const ONLY = process.env.FOURFOLD_SEED
 const AT_ONCE = Number(process.env.FOURFOLD_AT_ONCE ?? 6)
