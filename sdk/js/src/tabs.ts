@@ -51,8 +51,9 @@ export function acrossTabs(name: string, read: (from: string) => Feed, over: () 
     get full() {
       return Date.now() - askedAt > ASKED_MS;
     },
-    offer: (batch) => tell({ batch, state: own!.state }),
-    told: (state) => tell({ state }),
+    // What its own followers made of this may have ended the reader.
+    offer: (batch) => own && tell({ batch, state: own.state }),
+    told: (state) => own && tell({ state }),
   };
 
   const tell = (word: Word) => others.full || channel!.postMessage(word);
