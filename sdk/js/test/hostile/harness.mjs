@@ -72,7 +72,7 @@ export async function judge({ seed, seconds, follower, sort: name, followers = 4
       for (const fault of [failure, wrong]) if (fault) faults.push(`from ${reading.start}: ${fault}`)
     }
     const endedMs = Math.round(performance.now() - closedAt)
-    const figures = { seed, sort: sort.contentType, records: writer.acked.length, kills: server.kills, endedMs, ...proxy.counts, ...follower.tally }
+    const figures = { seed, sort: sort.contentType, records: writer.acked.length, kills: server.kills, drains: server.drains, endedMs, ...proxy.counts, ...follower.tally }
     return { faults, figures, log: proxy.log, phases: weather.phases }
   } finally {
     stopped.abort()
@@ -128,7 +128,7 @@ export async function judgeGaps({ seed, seconds, follower, followers = 4, kept =
       if (wrong) faults.push(`follower ${number}: ${wrong}`)
     }
     const endedMs = Math.round(performance.now() - closedAt)
-    const figures = { seed, records: writer.acked.length, gaps, kills: server.kills, endedMs, ...proxy.counts }
+    const figures = { seed, records: writer.acked.length, gaps, kills: server.kills, drains: server.drains, endedMs, ...proxy.counts }
     return { faults, figures, log: proxy.log }
   } finally {
     stopped.abort()
@@ -173,7 +173,7 @@ export async function judgeWriter({ seed, seconds, writer: make, kills = true, e
     const endedMs = Math.round(performance.now() - passedAt)
     const wrong = difference(asked, await readAll(server.url + path, SORTS.json), [0, 0])
     if (wrong) faults.push(`in the stream: ${wrong}`)
-    const figures = { seed, sort: contentType, records: asked.length, kills: server.kills, endedMs, ...proxy.counts }
+    const figures = { seed, sort: contentType, records: asked.length, kills: server.kills, drains: server.drains, endedMs, ...proxy.counts }
     return { faults, figures, log: proxy.log }
   } finally {
     stopped.abort()

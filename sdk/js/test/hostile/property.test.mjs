@@ -1,4 +1,9 @@
-// Whatever the network does and however often the server is killed: what a follower gets is what was acknowledged, exactly.
+/**
+ * Whatever the network does and however often the server is killed: what a follower gets is what was acknowledged, exactly.
+ *
+ * Longer: FOURFOLD_SEEDS=100 FOURFOLD_SECONDS=40, from FOURFOLD_FIRST=1000 on, FOURFOLD_AT_ONCE=4. One: FOURFOLD_SEED=7.
+ * FOURFOLD_LOG=200 shows so many lines of what the proxy did, of seeds that pass as well.
+ */
 import { test } from "node:test"
 
 import { follow, followerOf, WebSocket, writer } from "./client.mjs"

@@ -24,6 +24,7 @@ const STORMS = {
   "strikes": (random) => ({ strike: (exchange, draw) => draw.pick([null, ...faultsOf(exchange.kind, { strikes: true })]) }),
   "silence": () => ({ strike: () => "goes silent" }),
   "no connections": () => ({ refusing: true, strike: (exchange, draw) => draw.pick([null, "cut now"]) }),
+  "server drained": () => ({ drain: true }),
   "server killed": (random) => ({ kill: true, awayMs: random.pick([0, 0, 100, 500, 1_500]) }),
 }
 
@@ -38,7 +39,7 @@ export class Schedule {
   constructor(seed, ms, { kills = true } = {}) {
     const random = new Random(seed, "schedule")
     this.#draw = new Random(seed, "faults")
-    const storms = [...Object.keys(STORMS), ...OFTEN].filter((name) => kills || name !== "server killed")
+    const storms = [...Object.keys(STORMS), ...OFTEN].filter((name) => kills || !name.startsWith("server"))
     for (let total = 0; total < ms; ) {
       const calm = { name: "calm", ms: random.between(...CALM_MS) }
       const name = random.pick(storms)
@@ -63,7 +64,7 @@ export class Schedule {
       const strike = () => proxy.strike(make(phase.strike))
       if (phase.strike) strike()
       const again = phase.everyMs && setInterval(strike, phase.everyMs)
-      const restarted = phase.kill ? server.restart(phase.awayMs) : null
+      const restarted = phase.kill ? server.restart(phase.awayMs) : phase.drain ? server.drain() : null
       await new Promise((over) => setTimeout(over, phase.ms))
       clearInterval(again)
       await restarted

@@ -20,6 +20,7 @@ export class Server {
   #told = [] // the last of what it logged
   #restarting = Promise.resolve()
   kills = 0
+  drains = 0
 
   static async start() {
     const server = new Server()
@@ -65,14 +66,17 @@ export class Server {
     await rm(this.#folder, { recursive: true, force: true })
   }
 
-  /** Tells it to drain: it says goodbye to its readers and ends; then it is back. */
-  async drainAndReturn() {
-    const child = this.#process
-    this.#process = null
-    const gone = once(child, "exit")
-    child.kill("SIGTERM")
-    await gone
-    await this.#spawn()
+  /** Told to end, it says goodbye to its readers first; and is back. One at a time with the restarts. */
+  drain() {
+    this.#restarting = this.#restarting.then(async () => {
+      const child = this.#process
+      const gone = once(child, "exit")
+      child.kill("SIGTERM")
+      await gone
+      this.drains += 1
+      await this.#spawn()
+    })
+    return this.#restarting
   }
 
   async #spawn() {

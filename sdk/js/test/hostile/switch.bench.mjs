@@ -86,7 +86,7 @@ async function measure({ transports = ALL, strike, then, restart }) {
     const seen = arrivals.length
     if (strike) {
       bad()
-      proxy.strike(() => FAULTS[strike].make(random))
+      while (proxy.strike(() => FAULTS[strike].make(random)) === 0) await pause(1) // Between two polls there is nothing to strike.
     }
     if (restart) await server.restart()
     // What was in flight when the fault began is not over the next transport: the record must be one appended after it.
