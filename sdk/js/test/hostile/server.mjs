@@ -12,6 +12,7 @@ const READY_MS = 20_000
 
 const running = new Set()
 process.once("exit", () => running.forEach((server) => server.killNow()))
+for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1))
 
 export class Server {
   #folder
