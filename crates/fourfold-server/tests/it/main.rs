@@ -13,6 +13,7 @@ mod bad_requests;
 mod broken_websockets;
 mod caching;
 mod endings;
+mod extra;
 mod gaps;
 mod heartbeats;
 mod lifetime;
