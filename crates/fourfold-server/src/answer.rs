@@ -258,6 +258,12 @@ fn head_of(mut parts: Parts, body_bytes: usize, room: usize, close: bool) -> Vec
     out
 }
 
+/// The same answer, which says that the connection ends behind it. What is written for many does not say so by itself.
+pub(crate) fn closing(answer: &[u8]) -> Bytes {
+    let line = answer.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    [&answer[..line], b"connection: close\r\n", &answer[line..]].concat().into()
+}
+
 /// An error as bytes, after which the connection ends.
 pub(crate) fn last_words(refusal: &Refusal) -> Vec<u8> {
     let (parts, body) = problem(refusal);

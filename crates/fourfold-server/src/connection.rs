@@ -103,8 +103,9 @@ impl Connection {
             loop {
                 let ((answer, rest), goes_on) = if let Some(wait) = &mut self.wait {
                     let Some(answer) = wait.answer(&self.socket, &self.context, &mut self.alarm).await else { return };
-                    let goes_on = wait.keeps_alive();
+                    let goes_on = wait.keeps_alive() && !self.context.drain.begun();
                     self.wait = None;
+                    let answer = if goes_on { answer } else { answer::closing(&answer) };
                     ((answer, Bytes::new()), goes_on)
                 } else {
                     match self.next_request().await {

@@ -126,7 +126,7 @@ impl LongPoll {
         } else {
             parts.headers.remove(answer::STREAM_POLL_AFTER); // A long poller comes back at once.
         }
-        answer::to_bytes(parts, &[], draining || !self.keeps_alive).into()
+        answer::to_bytes(parts, &[], false).into()
     }
 }
 

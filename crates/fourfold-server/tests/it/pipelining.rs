@@ -137,3 +137,27 @@ fn a_waiting_live_read_ends_when_its_client_closes_its_side() {
     harness.wait_for_connections(1);
     harness.still_serves();
 }
+
+#[test]
+fn a_long_poll_that_is_the_last_of_its_connection_says_so() {
+    let harness = Harness::start();
+    harness.create("s", "text/plain");
+    for timeout in ["20", "0.05"] {
+        let mut client = harness.connect();
+        client.send(format!(
+            "GET /v1/stream/s?offset=now&live=long-poll&timeout={timeout} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        ));
+        if timeout == "20" {
+            // It stands at the tail only once it is read: append until it is answered.
+            client.tcp.set_nonblocking(true).expect("a socket option");
+            crate::harness::eventually("the long poll is answered", || {
+                harness.append("s", "text/plain", b"news");
+                client.tcp.peek(&mut [0]).is_ok()
+            });
+            client.tcp.set_nonblocking(false).expect("a socket option");
+        }
+        let answer = client.answer();
+        assert_eq!(answer.head.status, if timeout == "20" { 200 } else { 204 });
+        assert_eq!(answer.header("connection"), "close");
+    }
+}
