@@ -7,7 +7,7 @@ _list:
 demo:
     cargo run --release -- demo
 
-# All tests; or one part: lint, rust, sdk, conformance, guides, autobahn, browser.
+# All tests; or one part: lint, rust, sdk, conformance, guides, gate, autobahn, browser.
 test *PARTS:
     bash tests/run {{PARTS}}
 
