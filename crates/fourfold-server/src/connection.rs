@@ -12,7 +12,9 @@
 
 use std::{
     cell::RefCell,
-    future::{Future, poll_fn},
+    collections::VecDeque,
+    future::{Future, poll_fn, ready},
+    io,
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
@@ -31,7 +33,7 @@ use crate::{
     answer::{self, Answer},
     context::{Context, Seat},
     hyper_connection,
-    limits::READ_BUFFER_BYTES,
+    limits::{APPENDS_UNACKNOWLEDGED_MAX, READ_BUFFER_BYTES},
     line, request,
     transports::{Live, long_poll::LongPoll},
 };
@@ -40,9 +42,14 @@ use crate::{
 pub(crate) enum Reply {
     /// An answer, and then the next request.
     Whole(Answer),
+    /// An answer that is awaited: the append has its place in the order already.
+    Appending(Appending),
     /// The socket goes to a transport.
     Live(Box<Live>),
 }
+
+/// An append's answer on its way.
+pub(crate) type Appending = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Self {
@@ -120,6 +127,11 @@ impl Connection {
                                 let goes_on = goes_on && !self.context.drain.begun();
                                 (answer::whole(answer, !goes_on), goes_on)
                             }
+                            (Reply::Appending(first), goes_on) => match Box::pin(self.appends(first, goes_on)).await {
+                                Ok(true) => continue,
+                                Ok(false) => break,
+                                Err(_) => return,
+                            },
                             (Reply::Live(live), _) => match *live {
                                 Live::LongPoll(asked) => {
                                     self.wait = Some(asked);
@@ -145,6 +157,43 @@ impl Connection {
             }
             Box::pin(line::close(self.socket)).await;
         }
+    }
+
+    /// Answers an append, and those that came behind it: they are taken in order before the first is acknowledged, so that a client that sends
+    /// several at once has several under way. Tells whether the connection goes on.
+    async fn appends(&mut self, first: Appending, mut goes_on: bool) -> io::Result<bool> {
+        let mut waiting = VecDeque::from([first]);
+        while goes_on && waiting.len() < APPENDS_UNACKNOWLEDGED_MAX && self.unread.starts_with(b"POST ") {
+            tokio::task::coop::consume_budget().await;
+            let Some((plain, end)) = request::read(&self.unread, self.context.settings.body_bytes_max) else { break };
+            self.unread = self.unread[end..].into();
+            let (reply, more) = plain.answer(Arc::clone(&self.context)).await;
+            goes_on = more;
+            waiting.push_back(match reply {
+                Reply::Appending(answering) => answering,
+                Reply::Whole(answer) => Box::pin(ready(answer)),
+                Reply::Live(_) => unreachable!("a POST is not a read"),
+            });
+        }
+        let mut due = Vec::new();
+        while let Some(first) = waiting.front_mut() {
+            let answer = match poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx))).await {
+                Poll::Ready(answer) => answer,
+                // What is due goes before anything is waited for.
+                Poll::Pending if !due.is_empty() => {
+                    line::write_all(&self.socket, std::mem::take(&mut due)).await?;
+                    continue;
+                }
+                Poll::Pending => first.await,
+            };
+            waiting.pop_front();
+            goes_on = goes_on && !(waiting.is_empty() && self.context.drain.begun());
+            let (head, body) = answer::whole(answer, waiting.is_empty() && !goes_on);
+            due.extend_from_slice(&head);
+            due.extend_from_slice(&body);
+        }
+        line::write_all(&self.socket, due).await?;
+        Ok(goes_on)
     }
 
     /// The next request: from what was read already, or else from the socket, for as long as a head may take.

@@ -53,7 +53,12 @@ async fn serve(socket: TcpStream, unread: Bytes, head_by: Instant, context: Arc<
                     Ok(()) => routes::answer(request, &context).await,
                     Err(refusal) => refusal.into(),
                 };
+                let reply = match reply {
+                    Reply::Appending(answering) => Reply::Whole(answering.await),
+                    other => other,
+                };
                 match reply {
+                    Reply::Appending(_) => unreachable!("it was awaited above"),
                     Reply::Whole(mut answer) => {
                         exchange.answered();
                         answer::add_common(answer.headers_mut());

@@ -192,6 +192,16 @@ fn not_forked(why: &ForkError) -> Refusal {
 }
 
 pub(crate) async fn post(parts: &Parts, body: Body, name: &StreamName, context: &Context) -> Result<Answer, Refusal> {
+    begin(parts, body, name, context).await?.await
+}
+
+/// As [`post`], as far as the append's place in the order; what is left is its acknowledgement.
+pub(crate) async fn begin(
+    parts: &Parts,
+    body: Body,
+    name: &StreamName,
+    context: &Context,
+) -> Result<impl Future<Output = Result<Answer, Refusal>> + Send + use<>, Refusal> {
     let producer = producer(parts)?;
     let seq = text(parts, &answer::STREAM_SEQ)?.map(str::to_owned);
     if seq.as_ref().is_some_and(|seq| seq.len() > PRODUCER_ID_BYTES_MAX) {
@@ -226,19 +236,22 @@ pub(crate) async fn post(parts: &Parts, body: Body, name: &StreamName, context: 
         return Err(Refusal::new(Code::EmptyAppend, "the array is empty: append at least one record"));
     }
     let has_records = !records.is_empty();
-    let done = append(&stream, Append { records, producer, seq, close }, context).await?;
-    let is_new = done.producer.is_some() && !done.duplicate && has_records;
-    let status = if is_new { StatusCode::OK } else { StatusCode::NO_CONTENT };
-    let mut parts = answer::head(status);
-    answer::put_next(&mut parts, stream.offset(done.next));
-    if done.closed {
-        answer::put(&mut parts, answer::STREAM_CLOSED, "true");
-    }
-    if let Some((epoch, seq)) = done.producer {
-        answer::put(&mut parts, answer::PRODUCER_EPOCH, &epoch.to_string());
-        answer::put(&mut parts, answer::PRODUCER_SEQ, &seq.to_string());
-    }
-    Ok(answer::empty(parts))
+    let appending = append(&stream, Append { records, producer, seq, close }, context);
+    Ok(async move {
+        let done = appending.await?;
+        let is_new = done.producer.is_some() && !done.duplicate && has_records;
+        let status = if is_new { StatusCode::OK } else { StatusCode::NO_CONTENT };
+        let mut parts = answer::head(status);
+        answer::put_next(&mut parts, stream.offset(done.next));
+        if done.closed {
+            answer::put(&mut parts, answer::STREAM_CLOSED, "true");
+        }
+        if let Some((epoch, seq)) = done.producer {
+            answer::put(&mut parts, answer::PRODUCER_EPOCH, &epoch.to_string());
+            answer::put(&mut parts, answer::PRODUCER_SEQ, &seq.to_string());
+        }
+        Ok(answer::empty(parts))
+    })
 }
 
 pub(crate) async fn delete(name: &StreamName, context: &Context) -> Result<Answer, Refusal> {

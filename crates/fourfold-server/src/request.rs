@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, he
 use http_body_util::Empty;
 
 use crate::{
+    answer,
     connection::Reply,
     context::Context,
     control,
@@ -89,7 +90,8 @@ impl Plain {
             return subscribe::get(&request, &name, context).await;
         }
         let (parts, _) = request.into_parts();
-        publish::post(&parts, Body::Whole(body), &name, context).await.map(Reply::Whole)
+        let done = publish::begin(&parts, Body::Whole(body), &name, context).await?;
+        Ok(Reply::Appending(Box::pin(async move { done.await.unwrap_or_else(|refusal| answer::refusal(&refusal)) })))
     }
 }
 

@@ -3,7 +3,7 @@
 //! - [`cli`]: what can be typed; [`config`]: what it means to the server
 //! - [`serve`], [`demo`]: the server, and the same with scenarios that use it
 //! - [`append`]: the way in, by the idempotent [`producer`]; [`tail`]: the way out, by four transports
-//! - [`bench`]: a load generator
+//! - [`mod@bench`]: a load generator
 //! - [`client`], [`failure`], [`websocket`], [`event_stream`], [`message`], [`answer`], [`retry`]: the client's side of the wire
 
 mod answer;

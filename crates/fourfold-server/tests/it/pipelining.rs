@@ -161,3 +161,42 @@ fn a_long_poll_that_is_the_last_of_its_connection_says_so() {
         assert_eq!(answer.header("connection"), "close");
     }
 }
+
+#[test]
+fn appends_in_one_write_are_taken_and_answered_in_order() {
+    let harness = Harness::start();
+    harness.create("s", "application/json");
+    let mut client = harness.connect();
+    let append = |n: usize, kind: &str, last: &str| {
+        let body = format!("{{\"n\":{n}}}");
+        let length = body.len();
+        format!(
+            "POST /v1/stream/s HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n{last}\r\n{body}"
+        )
+    };
+    let refused = 70; // Of 100: more than may be under way at once.
+    let requests: String = (0..100)
+        .map(|n| match n {
+            99 => append(n, "application/json", "connection: close\r\n"),
+            _ if n == refused => append(n, "text/plain", ""),
+            _ => append(n, "application/json", ""),
+        })
+        .collect();
+    client.send(requests);
+    let mut offsets = Vec::new();
+    for n in 0..100 {
+        let answer = client.answer();
+        assert_eq!(answer.head.status, if n == refused { 409 } else { 204 }, "{n}");
+        if n != refused {
+            offsets.push(answer.header("stream-next-offset").to_owned());
+        }
+        if n == 99 {
+            assert_eq!(answer.header("connection"), "close");
+        }
+    }
+    assert!(offsets.is_sorted_by(|a, b| a < b), "{offsets:?}");
+    let expected: Vec<_> = (0..100).filter(|n| *n != refused).map(|n| format!("{{\"n\":{n}}}")).collect();
+    let mut reader = harness.connect();
+    reader.send("GET /v1/stream/s HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert_eq!(reader.answer().expect(200).text(), format!("[{}]", expected.join(",")));
+}
