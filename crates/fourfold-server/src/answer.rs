@@ -52,14 +52,15 @@ macro_rules! exposed {
         "Stream-Next-Offset, Stream-Oldest-Offset, Stream-Up-To-Date, Stream-Cursor, Stream-Closed, Stream-TTL, \
     Stream-Expires-At, Stream-Poll-After, Stream-Retention-Age, Stream-Retention-Bytes, Stream-Retention-Records, \
     Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq, ETag, Location, \
-    Retry-After, Content-Type, Date"
+    Retry-After, Content-Type, Date, Call-Id, Idempotency-Replayed, Preference-Applied"
     };
 }
 
 /// What a page of another origin may send.
 const ALLOWED: &str = "Content-Type, Accept, Authorization, If-None-Match, Last-Event-ID, Cache-Control, Stream-Seq, Stream-TTL, \
     Stream-Expires-At, Stream-Closed, Stream-Retention-Age, Stream-Retention-Bytes, Stream-Retention-Records, Stream-Forked-From, \
-    Stream-Fork-Offset, Stream-Fork-Sub-Offset, Producer-Id, Producer-Epoch, Producer-Seq";
+    Stream-Fork-Offset, Stream-Fork-Sub-Offset, Producer-Id, Producer-Epoch, Producer-Seq, \
+    Idempotency-Key, Prefer";
 
 /// A stream may be of `text/html`: whoever opens its URL in a browser runs nothing of what others have appended.
 macro_rules! policy {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use fourfold_protocol::{Kind, Offset, Portion, sse};
 use fourfold_stream::Dialect;
-use http::{HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use tokio::net::TcpStream;
 
 use super::{
@@ -31,13 +31,13 @@ pub(crate) fn begin(reader: Reader) -> Reply {
 
 impl Sse {
     pub(crate) fn run(self, socket: TcpStream, context: Arc<Context>, seat: Seat) -> impl Future<Output = ()> + Send {
-        let Reader { cursor, chunked, heartbeat, .. } = self.reader;
-        let head = head(cursor.stream().kind(), chunked);
+        let Reader { cursor, chunked, heartbeat, created, .. } = self.reader;
+        let head = head(cursor.stream().kind(), chunked, created);
         Follow { cursor, socket, context, seat, manner: Events, chunked, heartbeat, terms: None }.run(head)
     }
 }
 
-fn head(kind: Kind, chunked: bool) -> Vec<u8> {
+fn head(kind: Kind, chunked: bool, created: Option<Box<HeaderMap>>) -> Vec<u8> {
     let mut parts = answer::head(StatusCode::OK);
     for (name, value) in [
         (header::CONTENT_TYPE, "text/event-stream"),
@@ -51,6 +51,7 @@ fn head(kind: Kind, chunked: bool) -> Vec<u8> {
     if kind == Kind::Binary {
         answer::put(&mut parts, answer::STREAM_SSE_DATA_ENCODING, "base64");
     }
+    Reader::announce(created, &mut parts);
     let retry_ms = line::jittered(Duration::from_millis(RETRY_MS)).as_millis();
     let retry = sse::retry(u64::try_from(retry_ms).unwrap_or(RETRY_MS));
     let mut out = Vec::with_capacity(1280);

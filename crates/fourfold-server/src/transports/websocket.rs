@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     answer::{self, Framing},
+    call,
     connection::Reply,
     context::{Context, Seat},
     limits::{APPENDS_UNACKNOWLEDGED_MAX, PING, PRODUCER_ID_BYTES_MAX},
@@ -292,6 +293,7 @@ impl Conversation {
         let stream = self.cursor.stream();
         let (id, pending): (String, Answering) = match message::read(stream.kind(), text) {
             Err((id, refusal)) => (id, Box::pin(ready(Err(refusal)))),
+            Ok(request) if stream.name().is_call() => (request.id, Box::pin(ready(Err(call::calls_only())))),
             Ok(request) if request.producer.as_ref().is_some_and(|(id, ..)| id.len() > PRODUCER_ID_BYTES_MAX) => {
                 let detail = format!("a producer's id has at most {PRODUCER_ID_BYTES_MAX} bytes");
                 (request.id, Box::pin(ready(Err(Refusal::new(Code::InvalidMessage, detail)))))
