@@ -1,7 +1,7 @@
 //! All calls of a server: a thread of their own, who may begin one, which run.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt, io,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{CallConfig, Options},
+    config::{CallConfig, Options, Refused},
     ending::Ending,
     keys::{Digest, Keys, Note, fresh_id},
     limits::KEY_BYTES_MAX,
@@ -69,7 +69,9 @@ pub struct Calls {
 
 pub(crate) struct Shared {
     pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) options: Options,
+    pub(crate) configs: BTreeMap<String, Arc<CallConfig>>,
+    calls_max: usize,
+    calls_per_caller: usize,
     registry: Mutex<Registry>,
     /// The last call that ran has ended.
     emptied: Notify,
@@ -104,7 +106,9 @@ impl Calls {
         }
         let shared = Arc::new(Shared {
             engine,
-            options,
+            configs: options.calls.into_iter().map(|(name, config)| (name, Arc::new(config))).collect(),
+            calls_max: options.calls_max,
+            calls_per_caller: options.calls_per_caller,
             registry: Mutex::new(Registry { keys: found.keys, ..Registry::default() }),
             emptied: Notify::new(),
             runtime: runtime.handle().clone(),
@@ -123,7 +127,7 @@ impl Calls {
 
     /// How large the body of a request for this call may be, in bytes. Errors: [`Code::CallNotFound`].
     pub fn body_bytes_max(&self, name: &str) -> Result<usize, Refusal> {
-        Ok(self.shared.config(name)?.body_bytes_max())
+        Ok(self.shared.config(name)?.body_bytes_max)
     }
 
     /// Begins a call: answers once its stream is durable, and asks the target after that. With a key that is known it is the call of then.
@@ -198,7 +202,7 @@ impl Calls {
 impl Shared {
     /// Errors: [`Code::CallNotFound`].
     fn config(&self, name: &str) -> Result<&Arc<CallConfig>, Refusal> {
-        self.options.calls.get(name).ok_or_else(|| not_configured(name))
+        self.configs.get(name).ok_or_else(|| not_configured(name))
     }
 
     /// Those that run, newest first.
@@ -210,14 +214,14 @@ impl Shared {
 
     async fn begin(self: Arc<Self>, wish: Wish) -> Result<Begun, Refusal> {
         let config = Arc::clone(self.config(&wish.name)?);
-        if !config.rest() && !wish.rest.is_empty() {
-            let detail = format!("the call '{}' takes no path behind its name", wish.name);
-            return Err(Refusal::new(Code::CallNotFound, detail));
-        }
-        if !config.rest() && wish.query.is_some() {
-            let detail = format!("the call '{}' takes no query but the parameters of a read", wish.name);
-            return Err(Refusal::new(Code::InvalidQuery, detail));
-        }
+        config.admits(&wish.rest, wish.query.as_deref()).map_err(|why| {
+            let code = match why {
+                Refused::Rest => Code::CallNotFound,
+                Refused::RestTooLong | Refused::RestUnsafe(_) => Code::InvalidName,
+                Refused::Query | Refused::QueryTooLong | Refused::QueryUnsafe => Code::InvalidQuery,
+            };
+            Refusal::new(code, why.to_string())
+        })?;
         let Some(key) = &wish.key else {
             let place = Place::take(&self, &wish, &config)?;
             return self.create(wish, config, None, place).await;
@@ -277,7 +281,7 @@ impl Shared {
         let note = Note { call: wish.name.clone(), key: key.map(|(key, _)| key), request: key.map(|(_, r)| r) };
         let create = Create {
             content_type: String::new(), // The target decides it.
-            ttl_seconds: Some(config.keep().as_secs().max(1)),
+            ttl_seconds: Some(config.keep.as_secs().max(1)),
             expires_at_ms: None,
             retention: EVERYTHING,
             records: Vec::new(),
@@ -339,7 +343,6 @@ impl Place {
     /// Errors: [`Code::TooManyCalls`], [`Code::Draining`].
     fn take(shared: &Arc<Shared>, wish: &Wish, config: &CallConfig) -> Result<Self, Refusal> {
         let caller = wish.caller.map(network);
-        let options = &shared.options;
         let mut registry = shared.registry();
         if registry.draining.is_some() {
             return Err(draining());
@@ -348,16 +351,16 @@ impl Place {
             let detail = format!("{max} calls {what} run already: try again when one has ended");
             Err(Refusal::new(Code::TooManyCalls, detail).with("retryAfter", RETRY_AFTER.as_secs()))
         };
-        if registry.total >= options.calls_max {
-            return full("in all", options.calls_max);
+        if registry.total >= shared.calls_max {
+            return full("in all", shared.calls_max);
         }
         let of_name = registry.by_name.get(&wish.name).copied().unwrap_or_default();
-        if let Some(max) = config.at_once().filter(|max| of_name >= *max) {
+        if let Some(max) = config.at_once.filter(|max| of_name >= *max) {
             return full(&format!("of '{}'", wish.name), max);
         }
         if let Some(caller) = caller {
             let of_caller = registry.by_caller.get(&caller).copied().unwrap_or_default();
-            let max = options.calls_per_caller.min(config.per_caller().unwrap_or(usize::MAX));
+            let max = shared.calls_per_caller.min(config.per_caller.unwrap_or(usize::MAX));
             if of_caller >= max {
                 return full("of yours", max);
             }

@@ -61,3 +61,21 @@ pub const KILLED_WAIT: Duration = Duration::from_secs(5);
 
 /// How long what a program's end has left in its pipe of standard error is waited for.
 pub const STDERR_WAIT: Duration = Duration::from_millis(250);
+
+/// Idempotency keys that are remembered, about 200 bytes each; the oldest is forgotten first.
+pub const KEYS_MAX: usize = 100_000;
+
+/// The longest idempotency key, in bytes.
+pub const KEY_BYTES_MAX: usize = 255;
+
+/// What a call has read and not written yet, in bytes, while an append of at most as much is under way; then its target waits. One portion may pass it.
+pub const GATHERED_BYTES_MAX: usize = 128 * 1024;
+
+/// The same, in records: small ones cost more than their bytes.
+pub const GATHERED_RECORDS_MAX: usize = 4_096;
+
+/// How a call ended, in bytes of JSON: it is sent in a header, and clients and proxies take heads of 8 KiB at least.
+pub const ENDING_BYTES_MAX: usize = 6 * 1024;
+
+/// Streams that one request for the list of calls looks at, to find those of a name.
+pub const LOOKED_AT_MAX: usize = 10_000;

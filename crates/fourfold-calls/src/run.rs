@@ -17,7 +17,7 @@ use crate::{
     config::CallConfig,
     ending::{Ending, Outcome},
     pen::{Broken, Pen},
-    portions::Splitter,
+    portions::{Malformed, Splitter},
     source::{Facts, Failure, FailureKind, Head, Order, Piece, Source},
 };
 
@@ -96,7 +96,7 @@ pub(crate) async fn run(running: Arc<Running>, order: Order, engine: Arc<dyn Eng
     let mut source = Source::start(order);
     let mut tick = interval(tick(&config));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let deadline = started + config.total_timeout();
+    let deadline = started + config.total_timeout;
     let end = loop {
         call.pen.begin();
         let piece = tokio::select! {
@@ -109,7 +109,7 @@ pub(crate) async fn run(running: Arc<Running>, order: Order, engine: Arc<dyn Eng
             () = sleep_until(deadline) => break End::Failed(too_long(&config)),
             _ = tick.tick() => {
                 engine.renew(&running.stream); // A call that is silent for long is in use.
-                if config.cancel_unwatched().is_some_and(|patience| running.is_unwatched(patience)) {
+                if config.cancel_unwatched.is_some_and(|patience| running.is_unwatched(patience)) {
                     running.stop(Stop::Unwatched);
                 }
                 continue;
@@ -181,8 +181,8 @@ impl Call {
             Piece::Bytes(bytes) => {
                 self.bytes += bytes.len() as u64;
                 self.split(|splitter, records| splitter.push(bytes, records))?;
-                if self.bytes > self.config.bytes_max() {
-                    let text = format!("the answer is longer than {} bytes", self.config.bytes_max());
+                if self.bytes > self.config.bytes_max {
+                    let text = format!("the answer is longer than {} bytes", self.config.bytes_max);
                     return Err(failed("too-large", text));
                 }
                 Ok(())
@@ -195,15 +195,15 @@ impl Call {
     }
 
     /// What could be made of the bytes goes into the stream, also if the rest could not be understood.
-    fn split<E: Into<Failure>>(
+    fn split(
         &mut self,
-        split: impl FnOnce(&mut Splitter, &mut Vec<Bytes>) -> Result<(), E>,
+        split: impl FnOnce(&mut Splitter, &mut Vec<Bytes>) -> Result<(), Malformed>,
     ) -> Result<(), Failure> {
         let Some(splitter) = &mut self.splitter else { return Ok(()) };
         let mut records = Vec::new();
         let done = split(splitter, &mut records);
         self.pen.take(&mut records);
-        done.map_err(Into::into)
+        done.map_err(|malformed| failed(malformed.code, malformed.text))
     }
 }
 
@@ -212,13 +212,7 @@ fn ending(end: &End, head: Option<Head>, mut facts: Facts) -> Ending {
     let mut ending = match end {
         End::Whole => match &failure {
             Some(failure) => of_failure(failure),
-            None => match head.as_ref().and_then(|head| head.status).filter(|status| *status >= 400) {
-                Some(status) => {
-                    let error = Some(format!("the upstream answered {status}"));
-                    Ending { error, ..Ending::new(Outcome::Failed, Some("upstream-status")) }
-                }
-                None => Ending::new(Outcome::Finished, None),
-            },
+            None => Ending::new(Outcome::Finished, None),
         },
         End::Failed(failure) => of_failure(failure),
         End::Stopped(Stop::Asked) => Ending::new(Outcome::Cancelled, Some("asked")),
@@ -260,13 +254,13 @@ fn failed(code: &'static str, text: String) -> Failure {
 }
 
 fn too_long(config: &CallConfig) -> Failure {
-    let text = format!("the call took longer than {} s", config.total_timeout().as_secs_f32());
+    let text = format!("the call took longer than {} s", config.total_timeout.as_secs_f32());
     Failure { kind: FailureKind::Timeout, code: "total-timeout", text, status: None, headers: Vec::new() }
 }
 
 /// How often a running call is looked after: often enough that neither its time to live nor its watchers' is missed by much.
 fn tick(config: &CallConfig) -> Duration {
-    let least = config.cancel_unwatched().unwrap_or(TICK_MAX).min(config.keep());
+    let least = config.cancel_unwatched.unwrap_or(TICK_MAX).min(config.keep);
     (least / 4).clamp(TICK_MIN, TICK_MAX)
 }
 

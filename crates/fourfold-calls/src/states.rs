@@ -42,7 +42,7 @@ impl Calls {
     /// A page of calls, newest first, and the names that are configured. It may have fewer than were wanted and still go on: then it has `next`.
     pub async fn list(&self, wanted: Wanted<'_>) -> Result<Value, Refusal> {
         let (calls, next) = if wanted.running { self.running(wanted) } else { self.kept(wanted).await? };
-        let names = self.shared.options.calls.iter();
+        let names = self.shared.configs.iter();
         let names = names.map(|(name, config)| json!({ "name": name, "kind": config.kind() })).collect();
         let mut page = Map::new();
         page.insert("calls".into(), Value::Array(calls));
