@@ -81,9 +81,13 @@ pub(crate) async fn run(running: Arc<Running>, order: Order, engine: Arc<dyn Eng
     let config = Arc::clone(&order.config);
     let mut telling = running.stop.subscribe();
     let mut telling = Box::pin(async move {
-        match telling.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(why)) => *why,
-            _ => std::future::pending().await,
+        loop {
+            if let Some(why) = *telling.borrow_and_update() {
+                return why;
+            }
+            if telling.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
     });
     let mut call = Call {

@@ -300,7 +300,7 @@ impl Conversation {
             }
             Ok(request) => {
                 let producer = request.producer.map(|(id, epoch, seq)| Producer { id, epoch, seq });
-                let append = Append { records: request.records, producer, seq: None, close: request.close };
+                let append = Append { records: request.records, producer, close: request.close, ..Append::default() };
                 (request.id, Box::pin(publish::append(stream, append, &self.context)))
             }
         };
