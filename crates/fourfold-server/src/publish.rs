@@ -99,6 +99,7 @@ pub(crate) async fn put(parts: &Parts, body: Body, name: &StreamName, context: &
         },
         closed: says_closed(parts),
         fork,
+        note: None,
     };
     let body = body.read().await?;
     if let Some(fork) = wish.fork.as_ref().filter(|_| given.is_none()) {
@@ -236,7 +237,7 @@ pub(crate) async fn begin(
         return Err(Refusal::new(Code::EmptyAppend, "the array is empty: append at least one record"));
     }
     let has_records = !records.is_empty();
-    let appending = append(&stream, Append { records, producer, seq, close }, context);
+    let appending = append(&stream, Append { records, producer, seq, close, ..Append::default() }, context);
     Ok(async move {
         let done = appending.await?;
         let is_new = done.producer.is_some() && !done.duplicate && has_records;

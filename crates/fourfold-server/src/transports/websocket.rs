@@ -298,7 +298,7 @@ impl Conversation {
             }
             Ok(request) => {
                 let producer = request.producer.map(|(id, epoch, seq)| Producer { id, epoch, seq });
-                let append = Append { records: request.records, producer, seq: None, close: request.close };
+                let append = Append { records: request.records, producer, close: request.close, ..Append::default() };
                 (request.id, Box::pin(publish::append(stream, append, &self.context)))
             }
         };
@@ -427,6 +427,7 @@ mod tests {
             retention: Retention::default(),
             closed: false,
             fork: None,
+            note: None,
         };
         let stream = engine.create(&StreamName::new("a").unwrap(), wish).await.unwrap().stream;
         let settings = Arc::new(Settings::default());
