@@ -50,6 +50,7 @@ fn plain() -> Create {
         records: Vec::new(),
         closed: false,
         fork: None,
+        note: None,
     }
 }
 

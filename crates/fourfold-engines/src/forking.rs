@@ -101,7 +101,8 @@ pub(crate) fn configure(
     let (anchor, sub, point) = (leaving.anchor, fork.sub, leaving.point);
     let depth = config.forked.as_ref().map_or(1, |fork| fork.depth + 1);
     StreamConfig {
-        content_type: config.content_type.clone(),
+        // What a fork inherits of a stream whose type is undecided is nothing, and nobody will decide the fork's.
+        content_type: if config.content_type.is_empty() { OCTETS.into() } else { config.content_type.clone() },
         ttl_seconds,
         expires_at_ms,
         retention: Retention {
@@ -111,8 +112,11 @@ pub(crate) fn configure(
         },
         created_at_ms: now_ms,
         forked: Some(Box::new(Fork { from, epoch: source.epoch, anchor, sub, depth, point, chain })),
+        note: None,
     }
 }
+
+const OCTETS: &str = "application/octet-stream";
 
 /// The first record that a fork shows, and the bytes of what it inherits from there on, if its retention counts them.
 /// Only as many lengths are looked at as are needed to know.
@@ -162,6 +166,7 @@ mod tests {
             retention: Retention::default(),
             created_at_ms: 0,
             forked: None,
+            note: None,
         };
         let source = Source { epoch: Epoch(1), config: &config, head: &head };
         let retention = Retention { bytes: Some(u64::MAX), ..Retention::default() };
@@ -182,6 +187,7 @@ mod tests {
             retention: Retention::default(),
             created_at_ms: 0,
             forked: None,
+            note: None,
         };
         let source = Source { epoch: Epoch(1), config: &config, head: &head };
         let Ok(inherited) = inherit::<std::convert::Infallible>(source, 80, retention, point, |_| Ok(10));

@@ -293,7 +293,12 @@ impl Shared {
             Admission::Done(done) => return Ok(done),
             Admission::Write(advanced) => advanced,
         };
+        if let Some(config) = rules::decide(&log.config, &log.head, append.content_type.as_ref()) {
+            stream.decide(&config);
+            log.config = config;
+        }
         let (records, done) = log.push(append, advanced, now);
+        stream.conclude(log.head.ending.as_ref());
         if log.config.forked.is_some() {
             self.settle(&mut state, stream.name().as_str(), now);
         }
@@ -351,7 +356,7 @@ impl Shared {
 
     fn heat(&self, log: &Log) -> Arc<Stream> {
         let tail = Tail { closed: log.head.closed, ..Tail::open(log.head.tail) };
-        self.streams.heat(&log.name, log.epoch, &log.config, log.head.oldest, tail)
+        self.streams.heat(&log.name, log.epoch, &log.config, log.head.oldest, tail, log.head.ending.as_ref())
     }
 
     /// Expires and trims what is due.
@@ -520,6 +525,7 @@ impl Log {
             oldest: self.head.oldest,
             tail: self.head.tail,
             closed: self.head.closed,
+            ending: self.head.ending.clone(),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What every engine here decides alike: whether two configurations are the same, when a stream is due to expire, what
 //! retention drops. Pure but for the clock.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use fourfold_protocol::record::same_content_type;
 use fourfold_stream::{Append, Appended, Create, Head, ProducerState, Retention, StreamConfig};
@@ -27,7 +30,14 @@ pub(crate) fn configure(wish: &Create, defaults: Retention, now_ms: u64) -> Stre
         },
         created_at_ms: now_ms,
         forked: None,
+        note: wish.note.clone(),
     }
+}
+
+/// The configuration with its media type, if an append decides it.
+pub(crate) fn decide(config: &StreamConfig, head: &Head, content_type: Option<&String>) -> Option<Arc<StreamConfig>> {
+    let content_type = content_type.filter(|_| config.content_type.is_empty() && head.tail == 0)?;
+    Some(Arc::new(StreamConfig { content_type: content_type.clone(), ..config.clone() }))
 }
 
 /// In what an existing stream differs from a wish to create it.
@@ -138,6 +148,7 @@ pub(crate) fn apply(head: &mut Head, append: &Append, producer: Option<ProducerS
     if append.close {
         head.closed = true;
         head.closed_by.clone_from(&append.producer);
+        head.ending.clone_from(&append.ending);
     }
     let producer = producer.map(|state| (state.epoch, state.seq));
     Appended { next: head.tail, closed: head.closed, duplicate: false, producer }
@@ -192,6 +203,7 @@ mod tests {
             records: Vec::new(),
             closed: false,
             fork: None,
+            note: None,
         };
         let config = configure(&wish, Retention::default(), 0);
         assert_eq!(expires_ms(&config, 1_000), Some(11_000));

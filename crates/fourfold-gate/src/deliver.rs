@@ -49,9 +49,10 @@ async fn deliver(rounds: u32) {
         retention: Retention::default(),
         created_at_ms: 0,
         forked: None,
+        note: None,
     });
     let name = StreamName::new("news").expect("a name");
-    let stream = Streams::new(relay).heat(&name, Epoch(1), &config, 0, Tail::open(0));
+    let stream = Streams::new(relay).heat(&name, Epoch(1), &config, 0, Tail::open(0), None);
     let data = Bytes::from(record(0));
     let append = || {
         let position = stream.tail().position;

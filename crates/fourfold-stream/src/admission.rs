@@ -2,6 +2,8 @@
 //!
 //! Spec: "Append to Stream", "Idempotent Producers", "Close Stream".
 
+use std::sync::Arc;
+
 use crate::engine::{Append, AppendError, Appended, Producer};
 
 /// What an engine remembers of a stream to judge the next append; committed in one step with the records.
@@ -17,6 +19,8 @@ pub struct Head {
     pub last_seq: Option<String>,
     /// The producer's append that closed the stream, so that its duplicate is known.
     pub closed_by: Option<Producer>,
+    /// What was said of the end when the stream was closed.
+    pub ending: Option<Arc<str>>,
 }
 
 /// What an engine remembers of one producer on one stream.

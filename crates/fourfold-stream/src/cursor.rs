@@ -355,9 +355,10 @@ mod tests {
             retention: Retention::default(),
             created_at_ms: 0,
             forked: None,
+            note: None,
         };
         let name = StreamName::new("a").expect("a plain name");
-        let stream = streams.heat(&name, Epoch(1), &Arc::new(config), 0, Tail::open(0));
+        let stream = streams.heat(&name, Epoch(1), &Arc::new(config), 0, Tail::open(0), None);
         let large = Bytes::from(vec![b'x'; RECENT_APPEND_BYTES_MAX + 1]); // Kept by the engine alone.
         let append = |position: u64, closed: bool| {
             stream.advance(vec![Record { position, data: large.clone() }], position + 1, closed, position);

@@ -78,10 +78,10 @@ pub struct Limit {
     pub bytes: usize,
 }
 
-/// What a stream was created with. Immutable.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a stream was created with. Immutable, but for a content type that is decided later.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamConfig {
-    /// The media type as given at creation.
+    /// The media type as given at creation. Empty while it is undecided, see [`Append::content_type`].
     pub content_type: String,
     /// Seconds without a use after which the stream expires.
     pub ttl_seconds: Option<u64>,
@@ -93,6 +93,8 @@ pub struct StreamConfig {
     pub created_at_ms: u64,
     /// Where it comes from, if it is a fork.
     pub forked: Option<Box<Fork>>,
+    /// What its creator wrote about it, for itself: clients never see it.
+    pub note: Option<String>,
 }
 
 /// What a stream keeps at most: whole records are dropped from the old end as soon as one of these is passed, but never
@@ -108,9 +110,9 @@ pub struct Retention {
 }
 
 /// A wish to create a stream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Create {
-    /// The media type. Of a fork it is the source's; empty if that is not checked.
+    /// The media type. Empty leaves it undecided until an append says it. Of a fork it is the source's; empty if that is not checked.
     pub content_type: String,
     /// See [`StreamConfig::ttl_seconds`].
     pub ttl_seconds: Option<u64>,
@@ -124,7 +126,12 @@ pub struct Create {
     pub closed: bool,
     /// To begin with the records of another stream. What is `None` above is then as the source has it.
     pub fork: Option<ForkWish>,
+    /// See [`StreamConfig::note`]; at most [`NOTE_BYTES_MAX`]. Of a stream that exists it is not compared.
+    pub note: Option<String>,
 }
+
+/// The longest note and ending of a stream, in bytes each: they are in memory with the stream.
+pub const NOTE_BYTES_MAX: usize = 16 * 1024;
 
 /// A stream was created, or was there.
 #[derive(Clone, Debug)]
@@ -138,7 +145,7 @@ pub struct Created {
 /// Something to append.
 #[derive(Clone, Debug, Default)]
 pub struct Append {
-    /// In order; may be empty only with `close`.
+    /// In order; may be empty only with `close` or `content_type`.
     pub records: Vec<Bytes>,
     /// Spec: "Idempotent Producers".
     pub producer: Option<Producer>,
@@ -146,6 +153,10 @@ pub struct Append {
     pub seq: Option<String>,
     /// Close the stream after the records.
     pub close: bool,
+    /// Decides the media type of a stream that was created without one and has no records yet; any other stream ignores it.
+    pub content_type: Option<String>,
+    /// With `close`: how what the stream tells of has ended, a JSON object of at most [`NOTE_BYTES_MAX`]. Told wherever the end is told.
+    pub ending: Option<Arc<str>>,
 }
 
 /// Who appends, and the how-manieth append of theirs this is.
@@ -196,6 +207,8 @@ pub struct Listed {
     pub tail: u64,
     /// Whether it is closed.
     pub closed: bool,
+    /// See [`Append::ending`].
+    pub ending: Option<Arc<str>>,
 }
 
 /// The engine cannot do it now.

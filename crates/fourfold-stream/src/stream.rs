@@ -8,7 +8,7 @@ use std::{
     fmt,
     future::Future,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     task::Context,
@@ -40,6 +40,10 @@ pub struct Stream {
     epoch: Epoch,
     kind: Kind,
     config: Arc<StreamConfig>,
+    /// In place of `kind` and `config`, once the media type is decided of a stream that was created without one.
+    decided: OnceLock<(Kind, Arc<StreamConfig>)>,
+    /// There before the stream is seen as closed.
+    ending: OnceLock<Arc<str>>,
     /// `tail << 2 | deleted << 1 | closed`, so that a sleeper can look without the lock.
     word: AtomicU64,
     /// How often every cursor was woken although nothing had moved.
@@ -98,10 +102,13 @@ impl Stream {
         config: Arc<StreamConfig>,
         oldest: u64,
         tail: Tail,
+        ending: Option<&Arc<str>>,
         relay: Relay,
         budget: Arc<Budget>,
     ) -> Self {
         Self {
+            decided: OnceLock::new(),
+            ending: ending.cloned().map_or_else(OnceLock::new, OnceLock::from),
             kind: Kind::of(&config.content_type),
             name,
             epoch,
@@ -132,14 +139,24 @@ impl Stream {
         self.epoch
     }
 
-    /// What its records are.
+    /// What its records are. While that is [undecided](Self::is_undecided): bytes, of which there are none.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.decided.get().map_or(self.kind, |(kind, _)| *kind)
     }
 
     /// What it was created with.
     pub fn config(&self) -> &Arc<StreamConfig> {
-        &self.config
+        self.decided.get().map_or(&self.config, |(_, config)| config)
+    }
+
+    /// Whether it was created without a media type, and has none yet. It has no records then, unless it will never have one.
+    pub fn is_undecided(&self) -> bool {
+        self.config().content_type.is_empty()
+    }
+
+    /// What was said of its end, a JSON object. There as soon as the stream is seen as closed, if anything was said.
+    pub fn ending(&self) -> Option<&Arc<str>> {
+        self.ending.get()
     }
 
     /// Where it ends. Takes no lock.
@@ -201,6 +218,20 @@ impl Stream {
     ) -> impl Future<Output = F::Output> + Send + use<F> {
         let relay = self.relay.clone();
         async move { relay.answer(shard, future).await }
+    }
+
+    /// For engines: the media type was decided, durably. Before the [`advance`](Self::advance) that shows what was appended with it.
+    pub fn decide(&self, config: &Arc<StreamConfig>) {
+        if self.is_undecided() && !config.content_type.is_empty() {
+            let _ = self.decided.set((Kind::of(&config.content_type), Arc::clone(config)));
+        }
+    }
+
+    /// For engines: what was said of the end, durably. Before the [`advance`](Self::advance) that closes the stream.
+    pub fn conclude(&self, ending: Option<&Arc<str>>) {
+        if let Some(ending) = ending {
+            let _ = self.ending.set(Arc::clone(ending));
+        }
     }
 
     /// For engines: makes durable records visible and wakes who waits. `records` are those that `tail` was moved past, in order;
@@ -362,22 +393,15 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Streams, engine::Retention, streams::RECENT_BYTES_TOTAL_MAX};
+    use crate::{Streams, streams::RECENT_BYTES_TOTAL_MAX};
     use bytes::Bytes;
 
     const ALL: Limit = Limit { records: usize::MAX, bytes: usize::MAX };
 
     fn stream(streams: &Streams, name: &str) -> Arc<Stream> {
-        let config = StreamConfig {
-            content_type: "text/plain".into(),
-            ttl_seconds: None,
-            expires_at_ms: None,
-            retention: Retention::default(),
-            created_at_ms: 0,
-            forked: None,
-        };
+        let config = StreamConfig { content_type: "text/plain".into(), ..StreamConfig::default() };
         let name = StreamName::new(name).expect("a plain name");
-        streams.heat(&name, Epoch(1), &Arc::new(config), 0, Tail::open(0))
+        streams.heat(&name, Epoch(1), &Arc::new(config), 0, Tail::open(0), None)
     }
 
     /// Appends records of these lengths that share one allocation.

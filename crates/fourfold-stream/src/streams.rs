@@ -53,6 +53,7 @@ impl Streams {
         config: &Arc<StreamConfig>,
         oldest: u64,
         tail: Tail,
+        ending: Option<&Arc<str>>,
     ) -> Arc<Stream> {
         let mut hot = self.hot();
         if let Some(stream) = hot.get(name)
@@ -65,7 +66,7 @@ impl Streams {
             hot.retain(|_, stream| Arc::strong_count(stream) > 1);
         }
         let (relay, budget) = (self.shared.relay.clone(), Arc::clone(&self.shared.budget));
-        let stream = Arc::new(Stream::new(name.clone(), epoch, Arc::clone(config), oldest, tail, relay, budget));
+        let stream = Arc::new(Stream::new(name.clone(), epoch, Arc::clone(config), oldest, tail, ending, relay, budget));
         hot.insert(name.clone(), Arc::clone(&stream));
         stream
     }

@@ -95,9 +95,10 @@ mod tests {
             retention: Retention::default(),
             created_at_ms: 0,
             forked: None,
+            note: None,
         };
         let name = StreamName::internal(name).unwrap();
-        streams.heat(&name, Epoch(1), &Arc::new(config), 0, Tail::open(0))
+        streams.heat(&name, Epoch(1), &Arc::new(config), 0, Tail::open(0), None)
     }
 
     fn names(moved: &Moved) -> Vec<&str> {

@@ -32,11 +32,12 @@ fn streams(relay: Relay) -> (Streams, Vec<Arc<Stream>>) {
         retention: Retention::default(),
         created_at_ms: 0,
         forked: None,
+        note: None,
     });
     let streams = Streams::new(relay);
     let heat = |n| {
         let name = StreamName::new(&format!("s/{n}")).expect("a plain name");
-        streams.heat(&name, Epoch(1), &config, 0, Tail::open(0))
+        streams.heat(&name, Epoch(1), &config, 0, Tail::open(0), None)
     };
     let all = (0..STREAMS).map(heat).collect();
     (streams, all)

@@ -191,6 +191,7 @@ async fn create(engine: &dyn Engine, name: &StreamName, records: Vec<Bytes>) -> 
         records,
         closed: false,
         fork: None,
+        note: None,
     };
     match engine.create(name, wish).await {
         Ok(created) => Ok(created.stream),

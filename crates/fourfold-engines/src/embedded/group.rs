@@ -98,7 +98,8 @@ impl<'a> Group<'a> {
                         let head = &life.log.head;
                         life.tell(&around.timers);
                         let begin = life.config.forked.as_ref().map_or(0, |fork| fork.point);
-                        let stream = around.streams.heat(&life.name, life.epoch, &life.config, 0, Tail::open(begin));
+                        let stream =
+                            around.streams.heat(&life.name, life.epoch, &life.config, 0, Tail::open(begin), None);
                         stream.advance(records, head.tail, head.closed, head.oldest);
                         Created { stream, fresh }
                     });
@@ -179,6 +180,8 @@ impl<'a> Group<'a> {
                 let done = durable.map(|()| {
                     let head = &life.log.head;
                     life.tell(&around.timers);
+                    stream.decide(&life.config);
+                    stream.conclude(head.ending.as_ref());
                     stream.advance(records, head.tail, head.closed, head.oldest);
                     done
                 });
@@ -232,7 +235,8 @@ impl<'a> Group<'a> {
     ) -> Result<(Vec<Record>, Appended), Unavailable> {
         let life = self.lives.get(&epoch).expect("the caller has found it");
         let mut log = life.log.clone();
-        let config = Arc::clone(&life.config);
+        let decided = rules::decide(&life.config, &log.head, append.content_type.as_ref());
+        let config = decided.clone().unwrap_or_else(|| Arc::clone(&life.config));
         let (first, known_clearable) = (log.head.tail, life.known_clearable);
         let done = rules::apply(&mut log.head, &append, advanced);
         log.used_ms = self.now;
@@ -265,6 +269,11 @@ impl<'a> Group<'a> {
         self.plan(epoch, &mut log, &config, stale);
         let life = self.lives.get_mut(&epoch).expect("the caller has found it");
         (life.log, life.state) = (log, State::Changed);
+        if let Some(config) = decided {
+            life.config = Arc::clone(&config);
+            let (name, named) = (life.name.as_str().into(), Named { epoch, config: (*config).clone() });
+            self.put(Space::Names, name, named.encode());
+        }
         Ok((records, done))
     }
 

@@ -126,7 +126,7 @@ impl Life {
         let head = &self.log.head;
         self.tell(&around.timers);
         let tail = Tail { closed: head.closed, ..Tail::open(head.tail) };
-        around.streams.heat(&self.name, self.epoch, &self.config, head.oldest, tail)
+        around.streams.heat(&self.name, self.epoch, &self.config, head.oldest, tail, head.ending.as_ref())
     }
 
     /// Whether it is kept for its forks only.

@@ -111,5 +111,6 @@ fn plain() -> Create {
         records: Vec::new(),
         closed: false,
         fork: None,
+        note: None,
     }
 }

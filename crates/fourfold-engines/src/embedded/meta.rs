@@ -12,6 +12,10 @@ pub(crate) const FORMAT: u64 = 1;
 const VERSION: u8 = 1;
 /// A head with ties follows; one without is written as version 1.
 const VERSION_TIED: u8 = 2;
+/// A head with ties, whether there are any or not, and what was said of the end.
+const VERSION_ENDED: u8 = 3;
+/// The configuration of a stream, behind the note about it; without one it is written as version 1.
+const VERSION_NOTED: u8 = 2;
 const NONE: u8 = 0;
 const SOME: u8 = 1;
 
@@ -38,8 +42,15 @@ pub(crate) struct Log {
 
 impl Named {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
         let config = &self.config;
+        let mut out = match &config.note {
+            None => vec![VERSION],
+            Some(note) => {
+                let mut out = vec![VERSION_NOTED];
+                put_text(&mut out, note);
+                out
+            }
+        };
         out.put_u64(self.epoch.0);
         put_text(&mut out, &config.content_type);
         put_option(&mut out, config.ttl_seconds);
@@ -66,8 +77,13 @@ impl Named {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut from = versioned(bytes)?;
+        let (version, mut from) = bytes.split_first()?;
         let from = &mut from;
+        let note = match *version {
+            VERSION => None,
+            VERSION_NOTED => Some(take_text(from)?),
+            _ => return None,
+        };
         let epoch = Epoch(take_u64(from)?);
         let config = StreamConfig {
             content_type: take_text(from)?,
@@ -84,6 +100,7 @@ impl Named {
                 SOME => Some(Box::new(take_fork(from)?)),
                 _ => return None,
             },
+            note,
         };
         from.is_empty().then_some(Self { epoch, config })
     }
@@ -92,7 +109,12 @@ impl Named {
 impl Log {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let tied = self.ties != Ties::default();
-        let mut out = vec![if tied { VERSION_TIED } else { VERSION }];
+        let tied = tied || self.head.ending.is_some();
+        let mut out = vec![match (&self.head.ending, tied) {
+            (Some(_), _) => VERSION_ENDED,
+            (None, true) => VERSION_TIED,
+            (None, false) => VERSION,
+        }];
         for number in [self.head.oldest, self.head.tail, self.cleared, self.bytes, self.used_ms, self.look_ms] {
             out.put_u64(number);
         }
@@ -118,6 +140,9 @@ impl Log {
             out.put_u64(self.ties.shown);
             out.put_u64(self.ties.needs);
         }
+        if let Some(ending) = &self.head.ending {
+            put_text(&mut out, ending);
+        }
         out
     }
 
@@ -138,12 +163,13 @@ impl Log {
             SOME => Some(Producer { id: take_text(from)?, epoch: take_u64(from)?, seq: take_u64(from)? }),
             _ => return None,
         };
-        let head = Head { oldest, tail, closed, last_seq, closed_by };
         let ties = match *version {
             VERSION => Ties::default(),
-            VERSION_TIED => Ties { gone: take_u8(from)? != 0, shown: take_u64(from)?, needs: take_u64(from)? },
+            VERSION_TIED | VERSION_ENDED => Ties { gone: take_u8(from)? != 0, shown: take_u64(from)?, needs: take_u64(from)? },
             _ => return None,
         };
+        let ending = if *version == VERSION_ENDED { Some(take_text(from)?.into()) } else { None };
+        let head = Head { oldest, tail, closed, last_seq, closed_by, ending };
         (from.is_empty() && oldest <= tail).then_some(Self { head, cleared, bytes, used_ms, look_ms, ties })
     }
 }
@@ -249,6 +275,7 @@ mod tests {
                 retention: Retention { age_seconds: None, bytes: Some(8), records: None },
                 created_at_ms: 9,
                 forked: None,
+                note: None,
             },
         }
     }
@@ -261,6 +288,7 @@ mod tests {
                 closed: true,
                 last_seq: Some("s".into()),
                 closed_by: Some(Producer { id: "p".into(), epoch: 3, seq: 4 }),
+                ending: None,
             },
             cleared: 5,
             bytes: 6,
@@ -304,9 +332,16 @@ mod tests {
             chain,
         };
         forked.config.forked = Some(Box::new(fork));
+        assert_eq!(Named::decode(&forked.encode()), Some(forked.clone()));
+        forked.config.note = Some("n".into());
         assert_eq!(Named::decode(&forked.encode()), Some(forked));
         let tied = Log { ties: Ties { gone: true, shown: 4, needs: NOTHING }, ..log() };
+        let mut ended = tied.clone();
         assert_eq!(Log::decode(&tied.encode()), Some(tied));
+        ended.head.ending = Some("{}".into());
+        assert_eq!(Log::decode(&ended.encode()), Some(ended.clone()));
+        ended.ties = Ties::default();
+        assert_eq!(Log::decode(&ended.encode()), Some(ended));
         assert_eq!(Log::decode(&log().encode()), Some(log()));
         assert_eq!(Log::decode(&Log::default().encode()), Some(Log::default()));
         let state = ProducerState { epoch: 1, seq: u64::MAX };

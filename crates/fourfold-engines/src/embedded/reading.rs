@@ -8,7 +8,7 @@ use std::{ops::Bound, sync::Arc};
 
 use fjall::Readable;
 use fourfold_protocol::{Record, StreamName, record::gather};
-use fourfold_stream::{Batch, Limit, Listed, Listing, ReadError, Stream, Streams, Unavailable, fork::runs};
+use fourfold_stream::{Batch, Head, Limit, Listed, Listing, ReadError, Stream, Streams, Unavailable, fork::runs};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -149,8 +149,8 @@ fn page(
             page.more = true;
             break;
         }
-        let (oldest, tail, closed) = (log.head.oldest, log.head.tail, log.head.closed);
-        page.streams.push(Listed { name, epoch, config: Arc::new(config), oldest, tail, closed });
+        let Head { oldest, tail, closed, ending, .. } = log.head;
+        page.streams.push(Listed { name, epoch, config: Arc::new(config), oldest, tail, closed, ending });
     }
     Ok(page)
 }

@@ -96,6 +96,7 @@ pub(crate) fn plain() -> Create {
         records: Vec::new(),
         closed: false,
         fork: None,
+        note: None,
     }
 }
 

@@ -429,6 +429,7 @@ mod tests {
             retention: Retention::default(),
             closed: false,
             fork: None,
+            note: None,
         };
         let stream = engine.create(&StreamName::new("a").unwrap(), wish).await.unwrap().stream;
         let settings = Arc::new(Settings::default());

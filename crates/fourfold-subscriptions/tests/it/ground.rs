@@ -80,6 +80,7 @@ impl Ground {
             records: Vec::new(),
             closed: false,
             fork,
+            ..Create::default()
         };
         self.engine.create(&StreamName::new(name).unwrap(), wish).await.unwrap().stream
     }
