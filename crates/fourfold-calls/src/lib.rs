@@ -12,9 +12,9 @@
 
 pub mod config;
 pub mod limits;
-#[expect(dead_code, reason = "the manager of calls, which uses them, comes next")]
+#[allow(dead_code, reason = "the manager of calls, which uses them, comes next")]
 mod portions;
-#[expect(dead_code, reason = "the manager of calls, which uses them, comes next")]
+#[allow(dead_code, reason = "the manager of calls, which uses them, comes next")]
 mod source;
 
 pub use config::{CallConfig, ConfigError, Options};
