@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt, io,
+    fmt,
+    hash::Hash,
+    io,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
@@ -398,14 +400,11 @@ impl Drop for Ended {
     }
 }
 
-fn give_back<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K)
-where
-    K: Clone,
-{
-    if let std::collections::hash_map::Entry::Occupied(mut count) = counts.entry(key.clone()) {
-        *count.get_mut() -= 1;
-        if *count.get() == 0 {
-            count.remove();
+fn give_back<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }

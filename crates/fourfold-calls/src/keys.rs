@@ -181,7 +181,7 @@ mod tests {
         keys.forget(&key(0), "old");
         assert!(keys.get(&key(0)).is_none());
         keys.remember(key(0), "new".into(), request);
-        for n in 2..KEYS_MAX {
+        for n in 2..=KEYS_MAX {
             keys.remember(key(n), n.to_string(), request);
         }
         assert_eq!(keys.get(&key(0)).map(|known| known.id.as_str()), Some("new"));

@@ -50,7 +50,15 @@ pub(crate) enum Broken {
 
 impl Pen {
     pub(crate) fn new(engine: Arc<dyn Engine>, stream: Arc<Stream>) -> Self {
-        Self { engine, stream, content_type: None, gathered: Vec::new(), gathered_bytes: 0, under_way: None, records: 0 }
+        Self {
+            engine,
+            stream,
+            content_type: None,
+            gathered: Vec::new(),
+            gathered_bytes: 0,
+            under_way: None,
+            records: 0,
+        }
     }
 
     /// The stream's content type from the next append on, which need not have records.

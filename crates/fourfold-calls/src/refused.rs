@@ -15,10 +15,11 @@ pub(crate) fn not_found(id: &str) -> Refusal {
 /// The engine's trouble, as a client gets to know it.
 pub(crate) fn unavailable(why: &Unavailable) -> Refusal {
     match why {
-        Unavailable::Full => {
-            Refusal::new(Code::StorageFull, "the server's disk is full: nothing was begun; try again when there is room")
-                .with("retryAfter", 5)
-        }
+        Unavailable::Full => Refusal::new(
+            Code::StorageFull,
+            "the server's disk is full: nothing was begun; try again when there is room",
+        )
+        .with("retryAfter", 5),
         Unavailable::Overloaded => {
             Refusal::new(Code::Overloaded, "too much is waiting to be stored: nothing was begun; try again")
                 .with("retryAfter", 1)

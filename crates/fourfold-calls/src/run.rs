@@ -130,6 +130,9 @@ pub(crate) async fn run(running: Arc<Running>, order: Order, engine: Arc<dyn Eng
             Err(failure) => break End::Failed(failure),
         }
     };
+    if !matches!(end, End::Whole) {
+        call.cut();
+    }
     let (end, facts) = match end {
         End::Whole => match call.finish() {
             Err(failure) => (End::Failed(failure), source.stop().await),
@@ -198,6 +201,15 @@ impl Call {
         self.split(Splitter::finish)
     }
 
+    /// No more comes: what there is of a line is told.
+    fn cut(&mut self) {
+        if let Some(mut splitter) = self.splitter.take() {
+            let mut records = Vec::new();
+            splitter.cut(&mut records);
+            self.pen.take(&mut records);
+        }
+    }
+
     /// What could be made of the bytes goes into the stream, also if the rest could not be understood.
     fn split(
         &mut self,
@@ -207,6 +219,9 @@ impl Call {
         let mut records = Vec::new();
         let done = split(splitter, &mut records);
         self.pen.take(&mut records);
+        if done.is_err() {
+            self.splitter = None;
+        }
         done.map_err(|malformed| failed(malformed.code, malformed.text))
     }
 }

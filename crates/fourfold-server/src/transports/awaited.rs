@@ -2,12 +2,7 @@
 //!
 //! A long poll's twin, with an answer of its own: it says which call was begun, so it is shared with nobody.
 
-use std::{
-    future::poll_fn,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use fourfold_stream::{Cursor, Limit};

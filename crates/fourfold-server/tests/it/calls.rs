@@ -91,7 +91,8 @@ pub(crate) fn serving(calls: Value) -> Harness {
 }
 
 pub(crate) fn options(calls: Value) -> CallOptions {
-    let options = CallOptions { calls: serde_json::from_value(calls).expect("calls as configured"), ..CallOptions::default() };
+    let options =
+        CallOptions { calls: serde_json::from_value(calls).expect("calls as configured"), ..CallOptions::default() };
     options.check().expect("they can be used");
     options
 }

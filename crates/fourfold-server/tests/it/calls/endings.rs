@@ -31,7 +31,9 @@ fn an_answer_that_came_whole_has_finished() {
     let config = json!({ "keep-headers": ["x-job"] });
     let (ending, text) = with_upstream(config, |mut exchange| {
         assert!(exchange.head.starts_with("post /work http/1.1\r\n"), "{}", exchange.head);
-        exchange.say("HTTP/1.1 202 Accepted\r\ncontent-type: text/html; charset=utf-8\r\nx-job: 7\r\ncontent-length: 5\r\n\r\n");
+        exchange.say(
+            "HTTP/1.1 202 Accepted\r\ncontent-type: text/html; charset=utf-8\r\nx-job: 7\r\ncontent-length: 5\r\n\r\n",
+        );
         exchange.say("hello");
     });
     assert_eq!(told(&ending), ("finished", None));

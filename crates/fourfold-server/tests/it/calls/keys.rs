@@ -23,7 +23,10 @@ fn a_key_that_is_known_gives_the_call_of_then() {
     harness.ending(first.header("call-id"));
     for _ in 0..2 {
         let again = with_key(&harness, "work", "k1", b"x").expect(201);
-        assert_eq!((again.header("location"), again.header("idempotency-replayed")), (first.header("location"), "true"));
+        assert_eq!(
+            (again.header("location"), again.header("idempotency-replayed")),
+            (first.header("location"), "true")
+        );
         assert_eq!(again.header("stream-next-offset"), first.header("stream-next-offset"), "it is read from its start");
     }
     let headers = [("idempotency-key", "k1"), ("prefer", "wait")];

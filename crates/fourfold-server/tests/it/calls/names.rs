@@ -87,5 +87,8 @@ fn calls_are_listed_newest_first_in_pages() {
     harness.get("/v1/calls/none").problem(404, "call-not-found");
     harness.ask("PUT", "/v1/calls", &[], b"").problem(405, "method-not-allowed");
     assert_eq!(harness.ask("HEAD", "/v1/calls", &[], b"").expect(200).body, b"");
-    assert_eq!(harness.ask("OPTIONS", "/v1/calls/x", &[], b"").expect(204).header("allow"), "GET, HEAD, DELETE, OPTIONS");
+    assert_eq!(
+        harness.ask("OPTIONS", "/v1/calls/x", &[], b"").expect(204).header("allow"),
+        "GET, HEAD, DELETE, OPTIONS"
+    );
 }

@@ -3,7 +3,12 @@
 use serde_json::{Value, json};
 
 use super::{OPEN_HEAD, Upstream, serving_shell, serving_url};
-use crate::{harness::Harness, http::Client, live::Live, websocket::{Message, WebSocket}};
+use crate::{
+    harness::Harness,
+    http::Client,
+    live::Live,
+    websocket::{Message, WebSocket},
+};
 
 const JSON_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
 
@@ -18,7 +23,8 @@ fn asked(harness: &Harness, query: &str, headers: &[(&str, &str)]) -> Client {
 fn the_answer_comes_at_once_and_names_the_stream() {
     let upstream = Upstream::start();
     let harness = serving_url(&upstream);
-    let answer = harness.ask("POST", "/v1/call/work", &[("content-type", "application/json")], b"{\"a\":1}").expect(201);
+    let answer =
+        harness.ask("POST", "/v1/call/work", &[("content-type", "application/json")], b"{\"a\":1}").expect(201);
     let id = answer.header("call-id");
     assert_eq!(answer.header("location"), format!("http://test/v1/stream/calls/{id}"));
     assert!(answer.header("stream-next-offset").ends_with("_0000000000000000") && answer.body.is_empty());
@@ -98,7 +104,9 @@ fn a_long_poll_waits_for_the_first_record() {
 #[test]
 fn whoever_prefers_to_wait_gets_the_whole() {
     let harness = serving_shell("cat; echo end");
-    for (preference, form) in [("wait", None), ("respond-async, wait=30", Some("application/vnd.fourfold.message+json"))] {
+    for (preference, form) in
+        [("wait", None), ("respond-async, wait=30", Some("application/vnd.fourfold.message+json"))]
+    {
         let mut headers = vec![("prefer", preference)];
         headers.extend(form.map(|form| ("accept", form)));
         let answer = harness.ask("POST", "/v1/call/work", &headers, b"begin\n").expect(201);
@@ -158,7 +166,8 @@ fn a_client_that_goes_takes_nothing_with_it() {
     for (query, headers) in [("?live=sse", &[][..]), ("?live=long-poll", &[]), ("", &[("prefer", "wait")])] {
         let client = asked(&harness, query, headers);
         let mut exchange = upstream.next();
-        let id = exchange.head.lines().find_map(|line| line.strip_prefix("fourfold-call: ")).expect("its id").to_owned();
+        let id =
+            exchange.head.lines().find_map(|line| line.strip_prefix("fourfold-call: ")).expect("its id").to_owned();
         client.vanish();
         exchange.say(OPEN_HEAD);
         exchange.say("still here");
