@@ -165,7 +165,9 @@ impl Log {
         };
         let ties = match *version {
             VERSION => Ties::default(),
-            VERSION_TIED | VERSION_ENDED => Ties { gone: take_u8(from)? != 0, shown: take_u64(from)?, needs: take_u64(from)? },
+            VERSION_TIED | VERSION_ENDED => {
+                Ties { gone: take_u8(from)? != 0, shown: take_u64(from)?, needs: take_u64(from)? }
+            }
             _ => return None,
         };
         let ending = if *version == VERSION_ENDED { Some(take_text(from)?.into()) } else { None };

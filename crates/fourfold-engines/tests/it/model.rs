@@ -220,7 +220,13 @@ async fn agrees(mut ground: Ground, steps: Vec<Step>) {
                 let records: Vec<Bytes> = sizes.into_iter().map(data).collect();
                 let seq = seq.map(|seq| seq.to_string());
                 let id = |(id, epoch, seq): (u8, u64, u64)| Producer { id: id.to_string(), epoch, seq };
-                let append = Append { records: records.clone(), close, seq: seq.clone(), producer: producer.map(id), ..Append::default() };
+                let append = Append {
+                    records: records.clone(),
+                    close,
+                    seq: seq.clone(),
+                    producer: producer.map(id),
+                    ..Append::default()
+                };
                 let got = ground.engine.append(&handle.unwrap(), append).await;
                 match log.admits(records.is_empty() && close, seq.as_deref(), producer) {
                     Err(error) => assert_eq!(got.unwrap_err(), error),
