@@ -74,7 +74,7 @@ pub const GATHERED_BYTES_MAX: usize = 128 * 1024;
 /// The same, in records: small ones cost more than their bytes.
 pub const GATHERED_RECORDS_MAX: usize = 4_096;
 
-/// How a call ended, in bytes of JSON: it is sent in a header, and clients and proxies take heads of 8 KiB at least.
+/// How a call ended, in bytes of JSON: it is in memory with its stream.
 pub const ENDING_BYTES_MAX: usize = 6 * 1024;
 
 /// Streams that one request for the list of calls looks at, to find those of a name.

@@ -25,6 +25,7 @@ pub(crate) fn run(rounds: u32, records: u32, encode: fn(&Portion<'_>) -> Bytes) 
             closed: false,
             cursor: Some(3_000_000),
             gap: None,
+            ending: None,
         };
         for _ in 0..WARM_UP + rounds {
             black_box(encode(black_box(&portion)));

@@ -44,6 +44,10 @@ pub(crate) fn write_standing(portion: &Portion<'_>, out: &mut Vec<u8>) {
     }
     if portion.closed {
         out.extend_from_slice(br#","streamClosed":true"#);
+        if let Some(ending) = portion.ending {
+            out.extend_from_slice(br#","ending":"#);
+            out.extend_from_slice(ending.as_bytes());
+        }
     }
 }
 
@@ -224,6 +228,7 @@ mod tests {
             closed: false,
             cursor: Some(7),
             gap: None,
+            ending: None,
         };
         let mut out = Vec::new();
         write(&portion, &mut out);

@@ -21,6 +21,8 @@ pub struct Portion<'a> {
     pub cursor: Option<u64>,
     /// Records before these that the reader wanted and retention has dropped: from where, to where.
     pub gap: Option<(Offset, Offset)>,
+    /// What was said of the end, a JSON object; told where the end is.
+    pub ending: Option<&'a str>,
 }
 
 impl Portion<'_> {

@@ -109,7 +109,20 @@ mod tests {
         let cursor = (!closed).then_some(5);
         let mut out = Vec::new();
         let chain = &[];
-        write(&Portion { kind, records: &records, next, chain, up_to_date: true, closed, cursor, gap: None }, &mut out);
+        write(
+            &Portion {
+                kind,
+                records: &records,
+                next,
+                chain,
+                up_to_date: true,
+                closed,
+                cursor,
+                gap: None,
+                ending: None,
+            },
+            &mut out,
+        );
         String::from_utf8(out).unwrap()
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    fmt::Write,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -12,6 +13,9 @@ use http::{
     header::{self, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE},
     response::Parts,
 };
+use serde_json::Value;
+
+use crate::limits::ENDING_MEMBER_BYTES_MAX;
 
 /// A whole answer.
 pub(crate) type Answer = Response<Bytes>;
@@ -26,6 +30,7 @@ header_names! {
     STREAM_UP_TO_DATE = "stream-up-to-date";
     STREAM_CURSOR = "stream-cursor";
     STREAM_CLOSED = "stream-closed";
+    STREAM_ENDING = "stream-ending";
     STREAM_SEQ = "stream-seq";
     STREAM_TTL = "stream-ttl";
     STREAM_EXPIRES_AT = "stream-expires-at";
@@ -49,7 +54,7 @@ header_names! {
 /// What a page of another origin may read. Named one by one: `*` is not understood by older browsers.
 macro_rules! exposed {
     () => {
-        "Stream-Next-Offset, Stream-Oldest-Offset, Stream-Up-To-Date, Stream-Cursor, Stream-Closed, Stream-TTL, \
+        "Stream-Next-Offset, Stream-Oldest-Offset, Stream-Up-To-Date, Stream-Cursor, Stream-Closed, Stream-Ending, Stream-TTL, \
     Stream-Expires-At, Stream-Poll-After, Stream-Retention-Age, Stream-Retention-Bytes, Stream-Retention-Records, \
     Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq, ETag, Location, \
     Retry-After, Content-Type, Date, Call-Id, Idempotency-Replayed, Preference-Applied"
@@ -165,6 +170,29 @@ pub(crate) fn put(parts: &mut Parts, name: HeaderName, value: &str) {
 /// Sets `Stream-Next-Offset`.
 pub(crate) fn put_next(parts: &mut Parts, next: Offset) {
     put(parts, STREAM_NEXT_OFFSET, &next.to_string());
+}
+
+/// Says that the end was reached, and what was said of it.
+pub(crate) fn put_closed(parts: &mut Parts, ending: Option<&str>) {
+    put(parts, STREAM_CLOSED, "true");
+    if let Some(ending) = ending.and_then(brief) {
+        put(parts, STREAM_ENDING, &ending);
+    }
+}
+
+/// An ending as it stands in a header: ASCII, and without members that are long as JSON, since proxies bound the whole head.
+fn brief(ending: &str) -> Option<String> {
+    let Ok(Value::Object(mut ending)) = serde_json::from_str(ending) else { return None };
+    ending.retain(|_, value| value.to_string().len() <= ENDING_MEMBER_BYTES_MAX);
+    let mut out = String::new();
+    for c in Value::Object(ending).to_string().chars() {
+        if c.is_ascii() && c != '\x7f' {
+            out.push(c);
+        } else {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| write!(out, "\\u{unit:04x}").expect("memory takes it"));
+        }
+    }
+    Some(out)
 }
 
 /// How the body of an answer that is written without hyper ends.

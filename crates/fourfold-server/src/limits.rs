@@ -80,6 +80,9 @@ pub const LINGERING_CLOSE_MAX: Duration = Duration::from_secs(2);
 /// The same, in bytes.
 pub const LINGERING_CLOSE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// A member of `Stream-Ending`, in bytes of JSON: longer ones are told in the body only, since proxies bound what an answer's head may have.
+pub const ENDING_MEMBER_BYTES_MAX: usize = 256;
+
 /// A page of the list of streams.
 pub const LIST_MAX: usize = 1_000;
 

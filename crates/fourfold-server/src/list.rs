@@ -38,12 +38,17 @@ fn entry(listed: &Listed) -> Value {
     };
     let mut entry = json!({
         "name": listed.name.as_str(),
-        "contentType": listed.config.content_type,
         "streamNextOffset": offset(listed.tail),
         "oldestOffset": offset(listed.oldest),
         "streamClosed": listed.closed,
         "createdAt": timestamp::format(listed.config.created_at_ms),
     });
+    if !listed.config.content_type.is_empty() {
+        entry["contentType"] = json!(listed.config.content_type);
+    }
+    if let Some(ending) = listed.ending.as_deref().and_then(|text| serde_json::from_str(text).ok()) {
+        entry["ending"] = ending;
+    }
     if let Some(seconds) = listed.config.ttl_seconds {
         entry["ttlSeconds"] = json!(seconds);
     }

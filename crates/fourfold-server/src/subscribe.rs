@@ -98,13 +98,13 @@ pub(crate) async fn head(name: &StreamName, context: &Context) -> Result<Answer,
     let stream = context.open(name).await?;
     let config = stream.config();
     let mut parts = answer::head(StatusCode::OK);
-    answer::put(&mut parts, header::CONTENT_TYPE, &config.content_type);
+    answer::put(&mut parts, header::CONTENT_TYPE, Form::Base.content_type(&stream));
     answer::put(&mut parts, header::CACHE_CONTROL, "no-store");
     let tail = stream.tail();
     answer::put_next(&mut parts, stream.offset(tail.position));
     answer::put(&mut parts, answer::STREAM_OLDEST_OFFSET, &stream.offset(stream.oldest()).to_string());
     if tail.closed {
-        answer::put(&mut parts, answer::STREAM_CLOSED, "true");
+        answer::put_closed(&mut parts, stream.ending().map(|ending| &**ending));
     }
     if let Some(ms) = config.expires_at_ms {
         answer::put(&mut parts, answer::STREAM_EXPIRES_AT, &timestamp::format(ms));

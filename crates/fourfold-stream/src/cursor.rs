@@ -284,8 +284,9 @@ impl Cursor {
         let gap = self.gap.as_deref().map(|lost| (*lost, self.stream.offset(self.at)));
         let cursor = (!closed).then_some(interval);
         let chain = self.stream.config().forked.as_ref().map_or(&[][..], |fork| &fork.chain);
-        let portion =
-            Portion { kind: self.stream.kind(), records, next: offset, chain, up_to_date, closed, cursor, gap };
+        let ending = self.stream.ending().map(|ending| &**ending);
+        let kind = self.stream.kind();
+        let portion = Portion { kind, records, next: offset, chain, up_to_date, closed, cursor, gap, ending };
         Frame { bytes: dialect.encode(&portion), records: records.len(), next, up_to_date, closed }
     }
 

@@ -3,6 +3,7 @@
 mod concurrency;
 mod contract;
 mod disk;
+mod endings;
 mod expiry;
 mod files;
 mod forks;

@@ -17,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use fourfold_protocol::{Code, Offset};
-use fourfold_stream::{Cursor, Dialect, Ended, Next, ReadRefusal, cursor::PORTION};
+use fourfold_stream::{Cursor, Dialect, Ended, Next, ReadRefusal, Stream, cursor::PORTION};
 use tokio::{
     net::TcpStream,
     time::{Instant, sleep_until, timeout},
@@ -45,6 +45,10 @@ pub(crate) const PORTIONS_A_TURN: usize = 16;
 pub(crate) trait Manner: Dialect + Copy + Send + 'static {
     /// How often something is said in silence, and what.
     const BEAT: Option<(Duration, &'static [u8])>;
+    /// Whether what was said in the head still holds. The answer ends if it does not.
+    fn fits(&self, _stream: &Stream) -> bool {
+        true
+    }
     /// The last words when the answer ends before the stream does.
     fn goodbye(&self, code: &str, after_ms: Option<u64>, next: Offset) -> String;
 }
@@ -191,6 +195,9 @@ impl<M: Manner> Follow<M> {
 
     /// Writes what is new as long as that needs no waiting.
     fn drain(&mut self) -> io::Result<Drained> {
+        if !self.manner.fits(self.cursor.stream()) {
+            return Ok(Drained::Ended(Ended::Closed));
+        }
         for _ in 0..PORTIONS_A_TURN {
             match self.cursor.next(&self.manner, PORTION) {
                 Next::Frame(frame) => {

@@ -31,6 +31,7 @@ impl Form {
 
     pub(crate) fn content_type(self, stream: &Stream) -> &str {
         match self {
+            Self::Base if stream.is_undecided() => "application/octet-stream",
             Self::Base => &stream.config().content_type,
             Self::Message => MESSAGE,
         }

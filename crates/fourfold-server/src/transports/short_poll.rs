@@ -101,8 +101,8 @@ pub(crate) fn add_cursor(answer: &mut Answer, stream: &Arc<Stream>, seen: Option
 
 fn portion<'a>(stream: &'a Stream, records: &'a [Record], next: u64, up_to_date: bool, closed: bool) -> Portion<'a> {
     let chain = stream.config().forked.as_ref().map_or(&[][..], |fork| &fork.chain);
-    let next = stream.offset(next);
-    Portion { kind: stream.kind(), records, next, chain, up_to_date, closed, cursor: None, gap: None }
+    let (next, ending) = (stream.offset(next), stream.ending().map(|ending| &**ending));
+    Portion { kind: stream.kind(), records, next, chain, up_to_date, closed, cursor: None, gap: None, ending }
 }
 
 /// The headers that say where the reader stands, and in which form it is told.
@@ -121,7 +121,7 @@ pub(crate) fn put_place(
         answer::put(parts, answer::STREAM_UP_TO_DATE, "true");
     }
     if closed {
-        answer::put(parts, answer::STREAM_CLOSED, "true");
+        answer::put_closed(parts, stream.ending().map(|ending| &**ending));
     } else if up_to_date {
         answer::put(parts, answer::STREAM_POLL_AFTER, &stream.poll_after().as_millis().to_string());
     }

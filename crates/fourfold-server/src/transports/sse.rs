@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fourfold_protocol::{Kind, Offset, Portion, sse};
-use fourfold_stream::Dialect;
+use fourfold_stream::{Dialect, Stream};
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use tokio::net::TcpStream;
 
@@ -32,12 +32,15 @@ pub(crate) fn begin(reader: Reader) -> Reply {
 impl Sse {
     pub(crate) fn run(self, socket: TcpStream, context: Arc<Context>, seat: Seat) -> impl Future<Output = ()> + Send {
         let Reader { cursor, chunked, heartbeat, created, .. } = self.reader;
-        let head = head(cursor.stream().kind(), chunked, created);
-        Follow { cursor, socket, context, seat, manner: Events, chunked, heartbeat, terms: None }.run(head)
+        let stream = cursor.stream();
+        let began_undecided = stream.is_undecided();
+        let head = head(stream.kind() == Kind::Binary && !began_undecided, chunked, created);
+        let manner = Events { began_undecided };
+        Follow { cursor, socket, context, seat, manner, chunked, heartbeat, terms: None }.run(head)
     }
 }
 
-fn head(kind: Kind, chunked: bool, created: Option<Box<HeaderMap>>) -> Vec<u8> {
+fn head(base64: bool, chunked: bool, created: Option<Box<HeaderMap>>) -> Vec<u8> {
     let mut parts = answer::head(StatusCode::OK);
     for (name, value) in [
         (header::CONTENT_TYPE, "text/event-stream"),
@@ -48,7 +51,7 @@ fn head(kind: Kind, chunked: bool, created: Option<Box<HeaderMap>>) -> Vec<u8> {
     ] {
         answer::put(&mut parts, name, value);
     }
-    if kind == Kind::Binary {
+    if base64 {
         answer::put(&mut parts, answer::STREAM_SSE_DATA_ENCODING, "base64");
     }
     Reader::announce(created, &mut parts);
@@ -65,7 +68,10 @@ fn head(kind: Kind, chunked: bool, created: Option<Box<HeaderMap>>) -> Vec<u8> {
 }
 
 #[derive(Clone, Copy)]
-struct Events;
+struct Events {
+    /// The head was written before the stream's media type was decided, so it names no encoding.
+    began_undecided: bool,
+}
 
 impl Dialect for Events {
     fn number(&self) -> u8 {
@@ -81,6 +87,12 @@ impl Dialect for Events {
 
 impl Manner for Events {
     const BEAT: Option<(Duration, &'static [u8])> = Some((HEARTBEAT, sse::HEARTBEAT));
+
+    /// Bytes need a head that names their encoding: whoever comes back gets it.
+    fn fits(&self, stream: &Stream) -> bool {
+        let decided = || !stream.is_undecided() || stream.tail().position > 0;
+        !(self.began_undecided && stream.kind() == Kind::Binary && decided())
+    }
 
     fn goodbye(&self, code: &str, after_ms: Option<u64>, next: Offset) -> String {
         sse::goodbye(code, after_ms, next)
