@@ -77,7 +77,7 @@ impl Exchange {
     }
 
     /// Waits until the server has closed the connection.
-    pub(crate) fn is_dropped(mut self) {
+    pub(crate) fn sees_the_end(mut self) {
         self.client.ended();
     }
 }

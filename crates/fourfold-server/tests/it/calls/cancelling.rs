@@ -23,7 +23,7 @@ fn every_spelling_cancels_and_keeps_what_came() {
         harness.has_records(&id, 1);
         let answer = harness.ask(method, &url, &[], b"").expect(202);
         assert_eq!((answer.json()["id"].as_str(), answer.header("cache-control")), (Some(id.as_str()), "no-store"));
-        exchange.is_dropped();
+        exchange.sees_the_end();
         let ending = harness.ending(&id);
         assert_eq!((&ending["outcome"], &ending["code"]), (&json!("cancelled"), &json!("asked")), "{method} {url}");
         assert_eq!(harness.read(&id).text(), "so far");
@@ -59,7 +59,7 @@ fn a_call_before_its_head_is_cancelled_too() {
     let exchange = upstream.next();
     assert_eq!(harness.state(&id)["state"], "starting");
     harness.ask("DELETE", &format!("/v1/stream/calls/{id}"), &[], b"").expect(202);
-    exchange.is_dropped();
+    exchange.sees_the_end();
     assert_eq!(harness.ending(&id)["outcome"], "cancelled");
     assert_eq!(harness.read(&id).text(), "");
 }
@@ -75,7 +75,7 @@ fn a_call_that_nobody_watches_ends_and_one_that_is_watched_does_not() {
     let dropped = upstream.next();
     let ending = harness.ending(&left);
     assert_eq!((&ending["outcome"], &ending["code"]), (&json!("cancelled"), &json!("unwatched")));
-    dropped.is_dropped();
+    dropped.sees_the_end();
     exchange.say(OPEN_HEAD);
     exchange.say("for you");
     harness.has_records(&watched, 1);

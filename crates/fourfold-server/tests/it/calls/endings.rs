@@ -72,17 +72,17 @@ fn a_redirect_is_not_followed() {
 
 #[test]
 fn an_upstream_that_takes_too_long_has_timed_out() {
-    let (ending, _) = with_upstream(json!({ "head-timeout": "50ms" }), Exchange::is_dropped);
+    let (ending, _) = with_upstream(json!({ "head-timeout": "50ms" }), Exchange::sees_the_end);
     assert_eq!(told(&ending), ("timed-out", Some("head-timeout")));
     let (ending, text) = with_upstream(json!({ "idle-timeout": "50ms" }), |mut exchange| {
         exchange.say(OPEN_HEAD);
         exchange.say("first");
-        exchange.is_dropped();
+        exchange.sees_the_end();
     });
     assert_eq!((told(&ending), text.as_str()), (("timed-out", Some("idle-timeout")), "first"));
     let (ending, _) = with_upstream(json!({ "total-timeout": "50ms" }), |mut exchange| {
         exchange.say(OPEN_HEAD);
-        exchange.is_dropped();
+        exchange.sees_the_end();
     });
     assert_eq!(told(&ending), ("timed-out", Some("total-timeout")));
 }
@@ -102,7 +102,7 @@ fn an_answer_beyond_its_bound_is_ended() {
     let (ending, _) = with_upstream(json!({ "bytes-max": "1KiB" }), |mut exchange| {
         exchange.say(OPEN_HEAD);
         exchange.say(&"x".repeat(2_000));
-        exchange.is_dropped();
+        exchange.sees_the_end();
     });
     assert_eq!(told(&ending), ("failed", Some("too-large")));
 }

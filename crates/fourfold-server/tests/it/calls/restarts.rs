@@ -75,7 +75,7 @@ fn a_server_that_drains_ends_its_calls_and_says_so_after_its_return() {
         harness.has_records(id, 1);
     }
     harness.wait_until_stopped();
-    exchange.is_dropped();
+    exchange.sees_the_end();
     let harness = on_disk(dir.path(), calls);
     for (id, text) in [(&id, "so far"), (&stubborn, "up\n")] {
         let ending = harness.state(id)["ending"].clone();
@@ -103,5 +103,5 @@ fn a_server_that_drains_takes_no_call_and_lets_nobody_wait() {
     late.answer().problem(503, "draining");
     drop((live, late, waiting));
     harness.wait_until_stopped();
-    exchange.is_dropped();
+    exchange.sees_the_end();
 }
