@@ -69,6 +69,7 @@ impl Harness {
         let (address, connections, engine) = told.recv_timeout(PATIENCE).expect("the server listens");
         let witness = Mutex::new(Witness { client: None, appended: 0 });
         let harness = Self { address, connections, engine, stop: Some(stop), running: Some(running), witness };
+        harness.ask("DELETE", &url("witness"), &[], b""); // Of an earlier life of the same directory.
         harness.create("witness", "application/json");
         harness.still_serves();
         harness

@@ -76,6 +76,7 @@ fn a_server_that_drains_ends_its_calls_and_says_so_after_its_return() {
     }
     harness.wait_until_stopped();
     exchange.sees_the_end();
+    drop(harness); // It holds the engine.
     let harness = on_disk(dir.path(), calls);
     for (id, text) in [(&id, "so far"), (&stubborn, "up\n")] {
         let ending = harness.state(id)["ending"].clone();
