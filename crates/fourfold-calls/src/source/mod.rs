@@ -1,11 +1,24 @@
 //! Runs a call's target: bytes as they come, no faster than they are taken, and how it ended.
 
-use std::sync::Arc;
+mod command;
+mod connection;
+mod http;
+mod process;
+#[cfg(test)]
+mod tests;
 
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use ::http::HeaderMap;
 use bytes::Bytes;
-use http::HeaderMap;
+use tokio::time::{Instant, timeout_at};
 
-use crate::config::CallConfig;
+use self::{command::Process, http::Exchange};
+use crate::config::{CallConfig, Target};
 
 /// What is to be run.
 #[derive(Clone, Debug)]
@@ -84,31 +97,133 @@ pub(crate) enum FailureKind {
     Failed,
 }
 
-/// A running target. Dropped, it is ended at once.
+/// A running target. Dropped, it is ended at once, a program's process group by KILL.
 #[derive(Debug)]
-pub(crate) struct Source {}
+pub(crate) struct Source {
+    running: Running,
+    config: Arc<CallConfig>,
+    /// When `total-timeout` ends.
+    total_at: Instant,
+    /// When the present silence has been too long; it is counted only while somebody waits for the target, never while it waits for us.
+    idle_at: Option<Instant>,
+    is_over: bool,
+}
+
+#[derive(Debug)]
+enum Running {
+    Http(Exchange),
+    Command(Process),
+}
+
+/// What is new of a target.
+#[derive(Debug)]
+enum Event {
+    Piece(Piece),
+    /// Nothing of its output, but it lives, or its [`Running::deadline`] is another.
+    Alive,
+    End,
+}
 
 impl Source {
-    /// Begins. Nothing is asked of an upstream before the first [`next`](Self::next).
+    /// Begins. Nothing is asked of an upstream and no program is started before the first [`next`](Self::next).
     pub(crate) fn start(order: Order) -> Self {
-        let _ = order;
-        todo!()
+        let config = order.config.clone();
+        let running = match &config.target {
+            Target::Url(_) => Running::Http(Exchange::start(order, None)),
+            Target::Command(_) => Running::Command(Process::start(order)),
+        };
+        Self { running, total_at: Instant::now() + config.total_timeout, config, idle_at: None, is_over: false }
     }
 
     /// The next piece; `None` after the last. Reads on only while it is awaited, so whoever waits with the next call slows the target.
     ///
     /// Cancel-safe. Errors: [`Failure`]; then [`stop`](Self::stop) tells the rest.
     pub(crate) async fn next(&mut self) -> Result<Option<Piece>, Failure> {
-        todo!()
+        while !self.is_over {
+            if Instant::now() >= self.total_at {
+                return Err(self.too_late()); // Before a look at the target: it may always have something.
+            }
+            let idle = self
+                .running
+                .may_idle()
+                .then(|| *self.idle_at.get_or_insert_with(|| Instant::now() + self.config.idle_timeout));
+            let last = self.running.deadline();
+            let until = [Some(self.total_at), idle, last].into_iter().flatten().min().unwrap_or(self.total_at);
+            match timeout_at(until, poll_fn(|cx| self.running.poll(cx))).await {
+                Ok(Ok(Event::Piece(piece))) => {
+                    self.idle_at = None;
+                    return Ok(Some(piece));
+                }
+                Ok(Ok(Event::Alive)) => self.idle_at = None,
+                Ok(Ok(Event::End)) => self.is_over = true,
+                Ok(Err(failure)) => return Err(failure),
+                Err(_) if until == self.total_at => return Err(self.too_late()),
+                Err(_) if Some(until) == last => self.is_over = true,
+                Err(_) => {
+                    let text = format!("the target has been silent for {:?}", self.config.idle_timeout);
+                    return Err(Failure::timeout("idle-timeout", text));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// After `None`: waits until the target has ended, no longer than `total-timeout`.
     pub(crate) async fn end(self) -> Facts {
-        todo!()
+        let late = self.too_late();
+        match self.running {
+            Running::Http(exchange) => exchange.end(),
+            Running::Command(mut process) => match timeout_at(self.total_at, process.exit()).await {
+                Ok(()) => process.end().await,
+                Err(_) => Facts { failure: Some(late), ..process.stop().await },
+            },
+        }
     }
 
     /// Ends the target before its time: the connection is closed at once; a program's process group gets TERM, and KILL after `grace`.
     pub(crate) async fn stop(self) -> Facts {
-        todo!()
+        match self.running {
+            Running::Http(_) => Facts::default(),
+            Running::Command(process) => process.stop().await,
+        }
+    }
+
+    fn too_late(&self) -> Failure {
+        Failure::timeout("total-timeout", format!("the call has taken {:?}", self.config.total_timeout))
+    }
+}
+
+impl Running {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Failure>> {
+        match self {
+            Self::Http(exchange) => exchange.poll(cx),
+            Self::Command(process) => process.poll(cx),
+        }
+    }
+
+    /// Whether silence counts: an upstream that has not answered yet has times of its own.
+    fn may_idle(&self) -> bool {
+        match self {
+            Self::Http(exchange) => exchange.has_begun(),
+            Self::Command(_) => true,
+        }
+    }
+
+    /// When its output ends even if it does not say so.
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Http(_) => None,
+            Self::Command(process) => process.output_until(),
+        }
+    }
+}
+
+impl Failure {
+    fn failed(code: &'static str, text: String) -> Self {
+        Self { kind: FailureKind::Failed, code, text, status: None, headers: Vec::new() }
+    }
+
+    fn timeout(code: &'static str, text: String) -> Self {
+        Self { kind: FailureKind::Timeout, ..Self::failed(code, text) }
     }
 }
