@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    future::poll_fn,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -100,25 +103,32 @@ pub(crate) async fn run(running: Arc<Running>, order: Order, engine: Arc<dyn Eng
     let mut source = Source::start(order);
     let mut tick = interval(tick(&config));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let deadline = started + config.total_timeout;
+    let mut deadline = Box::pin(sleep_until(started + config.total_timeout));
     let end = loop {
-        call.pen.begin();
-        let piece = tokio::select! {
-            biased;
-            why = &mut telling => break End::Stopped(why),
-            written = call.pen.done(), if call.pen.is_writing() => match written {
-                Ok(()) => continue,
-                Err(broken) => break End::Broken(broken),
-            },
-            () = sleep_until(deadline) => break End::Failed(too_long(&config)),
-            _ = tick.tick() => {
-                engine.renew(&running.stream); // A call that is silent for long is in use.
-                if config.cancel_unwatched.is_some_and(|patience| running.is_unwatched(patience)) {
-                    running.stop(Stop::Unwatched);
+        // All that is there at once is one append: a head and the first bytes behind it too.
+        let at_hand = if call.pen.is_full() { None } else { at_hand(&mut source).await };
+        let piece = match at_hand {
+            Some(piece) => piece,
+            None => {
+                call.pen.begin();
+                tokio::select! {
+                    biased;
+                    why = &mut telling => break End::Stopped(why),
+                    written = call.pen.done(), if call.pen.is_writing() => match written {
+                        Ok(()) => continue,
+                        Err(broken) => break End::Broken(broken),
+                    },
+                    () = &mut deadline => break End::Failed(too_long(&config)),
+                    _ = tick.tick() => {
+                        engine.renew(&running.stream); // A call that is silent for long is in use.
+                        if config.cancel_unwatched.is_some_and(|patience| running.is_unwatched(patience)) {
+                            running.stop(Stop::Unwatched);
+                        }
+                        continue;
+                    }
+                    piece = source.next(), if !call.pen.is_full() => piece,
                 }
-                continue;
             }
-            piece = source.next(), if !call.pen.is_full() => piece,
         };
         match piece {
             Ok(Some(piece)) => {
@@ -164,6 +174,18 @@ pub(crate) async fn run(running: Arc<Running>, order: Order, engine: Arc<dyn Eng
             Ending { duration_ms, bytes, records, ..ending }.text()
         })
         .await;
+}
+
+/// The next piece, if it is there. A target that never rests is stopped by the runtime's budget for one turn.
+async fn at_hand(source: &mut Source) -> Option<Result<Option<Piece>, Failure>> {
+    let mut next = pin!(source.next());
+    poll_fn(|cx| {
+        Poll::Ready(match next.as_mut().poll(cx) {
+            Poll::Ready(piece) => Some(piece),
+            Poll::Pending => None,
+        })
+    })
+    .await
 }
 
 /// What a call has while its target speaks.

@@ -102,13 +102,12 @@ impl Stream {
         config: Arc<StreamConfig>,
         oldest: u64,
         tail: Tail,
-        ending: Option<&Arc<str>>,
         relay: Relay,
         budget: Arc<Budget>,
     ) -> Self {
         Self {
             decided: OnceLock::new(),
-            ending: ending.cloned().map_or_else(OnceLock::new, OnceLock::from),
+            ending: OnceLock::new(),
             kind: Kind::of(&config.content_type),
             name,
             epoch,

@@ -66,8 +66,8 @@ impl Streams {
             hot.retain(|_, stream| Arc::strong_count(stream) > 1);
         }
         let (relay, budget) = (self.shared.relay.clone(), Arc::clone(&self.shared.budget));
-        let stream =
-            Arc::new(Stream::new(name.clone(), epoch, Arc::clone(config), oldest, tail, ending, relay, budget));
+        let stream = Arc::new(Stream::new(name.clone(), epoch, Arc::clone(config), oldest, tail, relay, budget));
+        stream.conclude(ending);
         hot.insert(name.clone(), Arc::clone(&stream));
         stream
     }

@@ -68,6 +68,9 @@ impl Events {
 
     /// More of the present line. A comment is bounded like everything else.
     fn take(&mut self, part: &[u8]) -> Result<(), Malformed> {
+        if self.line.is_empty() && !self.has_data && self.name.is_empty() {
+            self.begun_at = self.seen;
+        }
         let held = self.line.len() + part.len() + self.data.len() + self.name.len() + self.id.len();
         if held > self.bytes_max {
             return Err(too_large("event", self.begun_at, self.bytes_max));
@@ -83,9 +86,7 @@ impl Events {
             line = line.strip_prefix('\u{feff}').unwrap_or(line);
         }
         if line.is_empty() {
-            self.dispatch(records);
-            self.begun_at = self.seen;
-            return;
+            return self.dispatch(records);
         }
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
@@ -156,8 +157,8 @@ mod tests {
             let pushed = (0..100).take_while(|_| events.push(endless.as_bytes(), &mut Vec::new()).is_ok()).count();
             assert!(pushed < 30, "{endless}: {pushed}");
         }
-        let broken = all(Splitter::Events(Events::new(20)), &[b"data: a\n\n", &[b'x'; 21]]);
-        assert_eq!(broken.1.unwrap_err().to_string(), "the event that begins at byte 9 has more than 20 bytes");
+        let broken = all(Splitter::Events(Events::new(20)), &[b"data: a\r\n\r\n", &[b'x'; 21]]);
+        assert_eq!(broken.1.unwrap_err().to_string(), "the event that begins at byte 11 has more than 20 bytes");
     }
 
     proptest! {

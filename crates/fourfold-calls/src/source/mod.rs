@@ -201,11 +201,11 @@ impl Running {
         }
     }
 
-    /// Whether silence counts: an upstream that has not answered yet has times of its own.
+    /// Whether silence counts: an upstream that has not answered yet and a program that has exited have times of their own.
     fn may_idle(&self) -> bool {
         match self {
             Self::Http(exchange) => exchange.has_begun(),
-            Self::Command(_) => true,
+            Self::Command(process) => process.output_until().is_none(),
         }
     }
 

@@ -75,6 +75,11 @@ impl Harness {
         harness
     }
 
+    /// What only the server's own code may ask for.
+    pub(crate) fn engine(&self) -> &dyn Engine {
+        &*self.engine
+    }
+
     pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address)
     }

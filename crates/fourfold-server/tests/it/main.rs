@@ -23,6 +23,7 @@ mod pipelining;
 mod restless_streams;
 mod slow_clients;
 mod transports_agree;
+mod undecided;
 mod vanishing_clients;
 mod websocket_appends;
 mod writers;

@@ -159,7 +159,7 @@ fn errors_are_a_sign_of_life() {
 #[test]
 fn a_stopped_program_takes_its_children_with_it() {
     run(async {
-        let mut source = Source::start(sh("sleep 1000 & echo $!; trap 'echo bye >&2; exit 7' TERM; wait", ""));
+        let mut source = Source::start(sh("trap 'echo bye >&2; exit 7' TERM; sleep 1000 & echo $!; wait", ""));
         head(&mut source).await;
         let child = told(std::str::from_utf8(&bytes(&mut source).await).unwrap());
         let facts = source.stop().await;
@@ -206,6 +206,8 @@ fn a_child_that_keeps_the_pipe_is_not_waited_for_beyond_the_grace() {
         // One that left the group cannot be killed with it; it is not waited for either.
         let outcome = all(sh("setsid sh -c 'sleep 3' & echo left", "grace = '50ms'")).await;
         assert_eq!((outcome.text().as_str(), outcome.facts().exit_code), ("left\n", Some(0)));
+        let outcome = all(sh("sleep 1000 & exit 4", "grace = '1s'\nidle-timeout = '200ms'")).await;
+        assert_eq!(outcome.facts().exit_code, Some(4), "silence does not count once the program has exited");
         // What a child still writes within the grace is given.
         let outcome = all(sh("(sleep 0.1; echo late) & echo early", "grace = '30s'")).await;
         assert_eq!(outcome.text(), "early\nlate\n");

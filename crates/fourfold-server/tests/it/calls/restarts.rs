@@ -93,7 +93,8 @@ fn a_server_that_drains_takes_no_call_and_lets_nobody_wait() {
     waiting.request("POST", "/v1/call/work", &[("prefer", "wait")], b"");
     let exchange = upstream.next();
     let mut late = harness.connect();
-    late.send("POST /v1/call/work HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n");
+    late.send("POST /v1/call/work HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\nexpect: 100-continue\r\n\r\n");
+    assert_eq!(late.head().status, 100, "it is past its head when the drain begins");
     let id = exchange.head.lines().find_map(|line| line.strip_prefix("fourfold-call: ")).expect("its id").to_owned();
     let live = Live::sse(&harness, &format!("calls/{id}"), "-1");
     harness.wait_for_followers(&format!("calls/{id}"), 2);
