@@ -2,6 +2,7 @@
 
 mod address;
 mod bench;
+mod calls;
 mod crash;
 mod damage;
 mod demo;
