@@ -2,6 +2,7 @@
 
 mod address;
 mod bench;
+mod call;
 mod calls;
 mod crash;
 mod damage;
