@@ -2,7 +2,12 @@
 //!
 //! What is read and not yet durable is bounded: a pen that is full takes nothing until the append under way is done, and its target waits.
 
-use std::{mem, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    mem,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use fourfold_stream::{Append, AppendError, Appended, Engine, Pending, Stream, Unavailable};
@@ -139,6 +144,19 @@ impl Pen {
             };
         }
         Ok(())
+    }
+
+    /// Goes on writing while something else is waited for. What goes wrong is told with the end.
+    pub(crate) async fn meanwhile<T>(&mut self, other: impl Future<Output = T>) -> T {
+        let mut other = pin!(other);
+        loop {
+            self.begin();
+            tokio::select! {
+                biased;
+                output = &mut other => return output,
+                _ = self.done(), if self.is_writing() => {}
+            }
+        }
     }
 
     /// Writes what is left, and closes the stream with its ending, which is made when the number of its records is known. Goes on until that is
