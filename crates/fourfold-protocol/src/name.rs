@@ -10,6 +10,9 @@ pub const NAME_BYTES_MAX: usize = 1024;
 /// The first segment that belongs to the protocol's own control interfaces. Spec: "Reserved Subscription APIs".
 pub const RESERVED_SEGMENT: &str = "__ds";
 
+/// What the names of calls' streams begin with. They are written by the server alone.
+pub const CALLS: &str = "calls/";
+
 /// The name of a stream: segments joined by `/`, decoded, cheap to clone.
 ///
 /// Holds no empty segment, no `.` or `..`, no control character, no backslash, and is at most [`NAME_BYTES_MAX`] long.
@@ -79,6 +82,12 @@ impl StreamName {
         self.0.split('/').next() == Some(RESERVED_SEGMENT)
     }
 
+    /// Whether it lies below `calls/`, where only calls write.
+    #[must_use]
+    pub fn is_call(&self) -> bool {
+        self.0.starts_with(CALLS)
+    }
+
     /// The decoded name.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -129,6 +138,14 @@ mod tests {
         assert_eq!(code("%5f_ds"), Code::ReservedName);
         assert_eq!(code(&"a".repeat(NAME_BYTES_MAX + 1)), Code::InvalidName);
         assert!(StreamName::parse("a/__ds").is_ok());
+    }
+
+    #[test]
+    fn a_call_is_told_however_its_name_is_encoded() {
+        assert!(StreamName::parse("%63alls/x").unwrap().is_call());
+        for other in ["calls", "callsx/y", "a/calls/x", "Calls/x"] {
+            assert!(!StreamName::parse(other).unwrap().is_call(), "{other}");
+        }
     }
 
     #[test]

@@ -56,9 +56,11 @@ codes! {
     BadRequest = "bad-request", 400, false, "the request is not HTTP";
     InvalidToken = "invalid-token", 401, false, "the token is missing, or not good for this";
     StaleProducerEpoch = "stale-producer-epoch", 403, false, "another producer has taken over";
+    CallsOnly = "calls-only", 403, false, "only calls write to the streams below calls/";
     NotFound = "not-found", 404, false, "nothing is at this URL";
     StreamNotFound = "stream-not-found", 404, false, "there is no such stream";
     SubscriptionNotFound = "subscription-not-found", 404, false, "there is no such subscription";
+    CallNotFound = "call-not-found", 404, false, "there is no such call";
     ReservedName = "reserved-name", 404, false, "the path is reserved";
     MethodNotAllowed = "method-not-allowed", 405, false, "the method is not allowed here";
     RequestTimeout = "request-timeout", 408, true, "the request did not arrive in time";
@@ -73,12 +75,15 @@ codes! {
     Fenced = "fenced", 409, false, "the wake is over";
     AlreadyClaimed = "already-claimed", 409, true, "another worker holds the lease";
     NothingPending = "nothing-pending", 409, true, "there is nothing to claim";
+    CallEnded = "call-ended", 409, false, "the call has ended";
     StreamGone = "stream-gone", 410, false, "the stream was deleted, and only its forks can be read";
     OffsetTrimmed = "offset-trimmed", 410, false, "retention has dropped the record at this offset";
     OffsetOfAnotherEpoch = "offset-of-another-epoch", 410, false, "the offset belongs to another life of the stream";
     BodyTooLarge = "body-too-large", 413, false, "the body is too large";
     UrlTooLong = "url-too-long", 414, false, "the URL is too long";
+    IdempotencyKeyReused = "idempotency-key-reused", 422, false, "the key was used for another request";
     UpgradeRequired = "upgrade-required", 426, false, "this WebSocket version is not spoken";
+    TooManyCalls = "too-many-calls", 429, true, "too many calls run at once";
     HeadersTooLarge = "headers-too-large", 431, false, "the headers are too large";
     Internal = "internal", 500, true, "the server failed";
     Overloaded = "overloaded", 503, true, "the server has too much to do";

@@ -57,14 +57,15 @@ macro_rules! exposed {
         "Stream-Next-Offset, Stream-Oldest-Offset, Stream-Up-To-Date, Stream-Cursor, Stream-Closed, Stream-Ending, Stream-TTL, \
     Stream-Expires-At, Stream-Poll-After, Stream-Retention-Age, Stream-Retention-Bytes, Stream-Retention-Records, \
     Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq, ETag, Location, \
-    Retry-After, Content-Type, Date"
+    Retry-After, Content-Type, Date, Call-Id, Idempotency-Replayed, Preference-Applied"
     };
 }
 
 /// What a page of another origin may send.
 const ALLOWED: &str = "Content-Type, Accept, Authorization, If-None-Match, Last-Event-ID, Cache-Control, Stream-Seq, Stream-TTL, \
     Stream-Expires-At, Stream-Closed, Stream-Retention-Age, Stream-Retention-Bytes, Stream-Retention-Records, Stream-Forked-From, \
-    Stream-Fork-Offset, Stream-Fork-Sub-Offset, Producer-Id, Producer-Epoch, Producer-Seq";
+    Stream-Fork-Offset, Stream-Fork-Sub-Offset, Producer-Id, Producer-Epoch, Producer-Seq, \
+    Idempotency-Key, Prefer";
 
 /// A stream may be of `text/html`: whoever opens its URL in a browser runs nothing of what others have appended.
 macro_rules! policy {
@@ -185,7 +186,7 @@ fn brief(ending: &str) -> Option<String> {
     ending.retain(|_, value| value.to_string().len() <= ENDING_MEMBER_BYTES_MAX);
     let mut out = String::new();
     for c in Value::Object(ending).to_string().chars() {
-        if c.is_ascii() {
+        if c.is_ascii() && c != '\x7f' {
             out.push(c);
         } else {
             c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| write!(out, "\\u{unit:04x}").expect("memory takes it"));

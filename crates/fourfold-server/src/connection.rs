@@ -250,6 +250,7 @@ mod tests {
     use super::*;
     use std::task::Waker;
 
+    use fourfold_calls::Calls;
     use fourfold_engines::memory::MemoryEngine;
     use fourfold_stream::{Engine, Relay, Retention};
     use fourfold_subscriptions::Subscriptions;
@@ -269,9 +270,10 @@ mod tests {
         let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new(relay, Retention::default()));
         let settings = Arc::new(Settings::default());
         let subscriptions = Subscriptions::start(Arc::clone(&engine), settings.subscriptions.clone()).await.unwrap();
+        let calls = Calls::start(Arc::clone(&engine), settings.calls.clone()).await.unwrap();
         let drain = Arc::<Drain>::default();
         let seat = drain.seat(1).unwrap();
-        (Arc::new(Context { engine, shard: shards[0].shard(), settings, drain, subscriptions }), seat)
+        (Arc::new(Context { engine, shard: shards[0].shard(), settings, drain, subscriptions, calls }), seat)
     }
 
     #[tokio::test]

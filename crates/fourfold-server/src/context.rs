@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use fourfold_calls::Calls;
 use fourfold_protocol::{Code, Refusal, StreamName};
 use fourfold_stream::{Engine, OpenError, Shard, Stream, Unavailable};
 use fourfold_subscriptions::Subscriptions;
@@ -23,6 +24,7 @@ pub(crate) struct Context {
     pub(crate) settings: Arc<Settings>,
     pub(crate) drain: Arc<Drain>,
     pub(crate) subscriptions: Subscriptions,
+    pub(crate) calls: Calls,
 }
 
 /// Whether the server is about to stop.

@@ -41,6 +41,8 @@ pub(crate) fn spawn(socket: TcpStream, unread: Bytes, head_by: Instant, context:
 struct TakenOver;
 
 async fn serve(socket: TcpStream, unread: Bytes, head_by: Instant, context: Arc<Context>, seat: Seat) {
+    // For limits by caller. Asked once here, as those whom hyper does not serve never need it.
+    let peer = socket.peer_addr().ok().map(|address| address.ip());
     let taken = Arc::new(Mutex::new(None::<Box<Live>>));
     let (wire, exchange) = Wire::new(socket, unread, STALL_WAIT_MAX);
     let service = {
@@ -50,7 +52,7 @@ async fn serve(socket: TcpStream, unread: Bytes, head_by: Instant, context: Arc<
             let (taken, context, exchange) = (Arc::clone(&taken), Arc::clone(&context), Arc::clone(&exchange));
             Box::pin(async move {
                 let reply = match request::check_head(&request) {
-                    Ok(()) => routes::answer(request, &context).await,
+                    Ok(()) => routes::answer(request, peer, &context).await,
                     Err(refusal) => refusal.into(),
                 };
                 let reply = match reply {

@@ -3,6 +3,7 @@
 //! ```text
 //! server ─ connection ─ routes ─┬─ publish    the way in
 //!                               ├─ subscribe  the way out ─ transports/*
+//!                               ├─ call       requests that the server executes (a crate of their own)
 //!                               ├─ control    subscriptions (a crate of their own)
 //!                               └─ extra      what the one who mounts the server adds
 //! ```
@@ -20,6 +21,7 @@
 
 mod alarm;
 mod answer;
+mod call;
 mod connection;
 mod context;
 mod control;
@@ -42,6 +44,7 @@ pub mod websocket;
 mod wire;
 
 pub use extra::{Answering, Extra};
+pub use fourfold_calls::{CallConfig, Options as CallOptions};
 pub use fourfold_subscriptions::Options as SubscriptionOptions;
 pub use server::{Connections, Server};
 pub use settings::Settings;

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::{
     answer::{self, Answer},
+    call::calls_only,
     context::{Context, gone, not_found, unavailable},
     limits::{PRODUCER_ID_BYTES_MAX, TTL_SECONDS_MAX},
     routes::STREAMS,
@@ -68,6 +69,9 @@ impl Body {
 }
 
 pub(crate) async fn put(parts: &Parts, body: Body, name: &StreamName, context: &Context) -> Result<Answer, Refusal> {
+    if name.is_call() {
+        return Err(calls_only());
+    }
     let fork = fork(parts)?;
     let ttl_seconds = number(parts, &answer::STREAM_TTL)?;
     if ttl_seconds.is_some_and(|ttl| ttl > TTL_SECONDS_MAX) {
@@ -310,7 +314,7 @@ fn refused(error: AppendError, stream: &Stream) -> Refusal {
 }
 
 /// The stream's URL as the client knows the server; a path where it did not say.
-fn location(parts: &Parts, name: &StreamName) -> String {
+pub(crate) fn location(parts: &Parts, name: &StreamName) -> String {
     let path = format!("{STREAMS}{}", name.encoded());
     let says = |header: &str| parts.headers.get(header).and_then(|value| value.to_str().ok());
     let scheme = if says("x-forwarded-proto") == Some("https") { "https" } else { "http" };
@@ -370,7 +374,7 @@ fn number(parts: &Parts, name: &HeaderName) -> Result<Option<u64>, Refusal> {
 }
 
 /// A header that is there at most once, as text.
-fn text<'a>(parts: &'a Parts, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
+pub(crate) fn text<'a>(parts: &'a Parts, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
     let mut values = parts.headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {

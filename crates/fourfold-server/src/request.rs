@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, he
 use http_body_util::Empty;
 
 use crate::{
-    answer,
+    answer, call,
     connection::Reply,
     context::Context,
     control,
@@ -88,6 +88,9 @@ impl Plain {
         let name = StreamName::parse(name)?;
         if request.method() == Method::GET {
             return subscribe::get(&request, &name, context).await;
+        }
+        if name.is_call() {
+            return call::post(&name, context).await.map(Reply::Whole);
         }
         let (parts, _) = request.into_parts();
         let done = publish::begin(&parts, Body::Whole(body), &name, context).await?;

@@ -1,13 +1,13 @@
 //! Every URL, on one page.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use fourfold_protocol::{Code, Refusal, StreamName};
 use http::{Method, Request};
 use hyper::body::Incoming;
 
 use crate::{
-    Extra, Settings, answer,
+    Extra, Settings, answer, call,
     connection::Reply,
     context::Context,
     control, extra, list, page,
@@ -19,7 +19,8 @@ use crate::{
 /// The root of all streams.
 pub(crate) const STREAMS: &str = "/v1/stream/";
 
-pub(crate) async fn answer(request: Request<Incoming>, context: &Arc<Context>) -> Reply {
+/// `peer` is who sends it.
+pub(crate) async fn answer(request: Request<Incoming>, peer: Option<IpAddr>, context: &Arc<Context>) -> Reply {
     let path = request.uri().path();
     let result = match path.strip_prefix(STREAMS) {
         Some("") => listing(&request, context).await,
@@ -29,6 +30,7 @@ pub(crate) async fn answer(request: Request<Incoming>, context: &Arc<Context>) -
             Err(refusal) => Err(refusal),
         },
         None if path == "/v1/stream" => listing(&request, context).await,
+        None if call::has(path) => call::answer(request, peer, context).await,
         None => beside(request, context).await,
     };
     result.unwrap_or_else(Reply::from)
@@ -39,6 +41,7 @@ async fn stream(request: Request<Incoming>, name: StreamName, context: &Arc<Cont
         Method::GET => subscribe::get(&request, &name, context).await,
         Method::HEAD => subscribe::head(&name, context).await.map(Reply::Whole),
         Method::OPTIONS => Ok(Reply::Whole(answer::options(answer::METHODS))),
+        Method::POST if name.is_call() => call::post(&name, context).await.map(Reply::Whole),
         Method::PUT | Method::POST => {
             let (parts, body) = request.into_parts();
             let body = whole(body, context);
@@ -48,6 +51,7 @@ async fn stream(request: Request<Incoming>, name: StreamName, context: &Arc<Cont
                 publish::post(&parts, body, &name, context).await.map(Reply::Whole)
             }
         }
+        Method::DELETE if name.is_call() => call::delete(&name, context).await.map(Reply::Whole),
         Method::DELETE => publish::delete(&name, context).await.map(Reply::Whole),
         _ => Err(not_allowed(answer::METHODS)),
     }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use fourfold_calls::Calls;
 use fourfold_protocol::{Code, Refusal};
 use fourfold_stream::{Engine, RelayTask};
 use fourfold_subscriptions::Subscriptions;
@@ -76,6 +77,7 @@ impl Server {
         let settings = Arc::new(self.settings);
         let drain = self.drain;
         let subscriptions = Subscriptions::start(Arc::clone(&engine), settings.subscriptions.clone()).await?;
+        let calls = Calls::start(Arc::clone(&engine), settings.calls.clone()).await?;
         let (ended, ending) = watch::channel(false);
         let mut threads = Vec::new();
         let mut handovers: Vec<Handover> = Vec::new();
@@ -86,6 +88,7 @@ impl Server {
                 settings: Arc::clone(&settings),
                 drain: Arc::clone(&drain),
                 subscriptions: subscriptions.clone(),
+                calls: calls.clone(),
             });
             let (handover, sockets) = mpsc::channel(HANDOVER_MAX);
             threads.push(start_shard(relay, context, sockets, ending.clone())?);
@@ -98,7 +101,11 @@ impl Server {
         drop(self.listener);
         drop(handovers);
         tracing::info!(connections = drain.connections(), "draining");
-        goodbye(&*engine, &drain, settings.drain_deadline).await;
+        tokio::join!(
+            goodbye(&*engine, &drain, settings.drain_deadline),
+            calls.drain(settings.drain_deadline), // Their readers are told goodbye meanwhile, and find the end when they are back.
+        );
+        calls.stop();
         subscriptions.stop(); // Last, as those who are still here may claim and ack.
         ended.send_replace(true);
         for thread in threads {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    Extra, SubscriptionOptions,
+    CallOptions, Extra, SubscriptionOptions,
     limits::{BODY_BYTES_MAX_DEFAULT, BODY_WAIT_MAX, HEAD_WAIT_MAX, LONG_POLL_WAIT_DEFAULT},
 };
 
@@ -26,6 +26,8 @@ pub struct Settings {
     pub drain_spread: Duration,
     /// How webhooks of subscriptions are delivered.
     pub subscriptions: SubscriptionOptions,
+    /// Which calls there are, and how many at once.
+    pub calls: CallOptions,
     /// Answers beside the streams.
     pub extra: Option<Arc<dyn Extra>>,
 }
@@ -41,6 +43,7 @@ impl Default for Settings {
             drain_deadline: Duration::from_secs(10),
             drain_spread: Duration::from_secs(5),
             subscriptions: SubscriptionOptions::default(),
+            calls: CallOptions::default(),
             extra: None,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fourfold_protocol::{Code, Offset, Refusal, Start, StreamName};
 use fourfold_stream::{Cursor, Stream};
-use http::{Request, StatusCode, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use hyper::body::Body;
 
 use crate::{
@@ -32,7 +32,7 @@ pub(crate) async fn get<B: Body>(
     let wanted = query.start()?;
     let live = query.live()?;
     let upgrade = Handshake::is_wanted(request);
-    let events = live == Some(Live::Sse) || (live.is_none() && accepts(request, "text/event-stream"));
+    let events = live == Some(Live::Sse) || (live.is_none() && accepts(request.headers(), "text/event-stream"));
     if live.is_some() && wanted.is_none() && !request.headers().contains_key(answer::LAST_EVENT_ID) {
         return Err(Refusal::new(
             Code::InvalidOffset,
@@ -45,6 +45,9 @@ pub(crate) async fn get<B: Body>(
     let stream = context.open(name).await?;
     if stream.config().ttl_seconds.is_some() {
         context.engine.renew(&stream);
+        if name.is_call() {
+            context.calls.seen(&stream);
+        }
     }
     let start = wanted.unwrap_or(Start::Oldest);
     if upgrade {
@@ -63,13 +66,13 @@ pub(crate) async fn get<B: Body>(
         };
         return Ok(sse::begin(Reader::new(request, &query, cursor).beating(&query)?));
     }
-    let form = if accepts(request, form::MESSAGE) { Form::Message } else { Form::Base };
+    let form = if accepts(request.headers(), form::MESSAGE) { Form::Message } else { Form::Base };
     if live == Some(Live::LongPoll) {
         let waits = long_poll::Waits {
             timeout: query.timeout()?.unwrap_or(context.settings.long_poll_timeout),
             linger: query.linger()?,
         };
-        if accepts(request, "application/x-ndjson") {
+        if accepts(request.headers(), "application/x-ndjson") {
             let reader = Reader::new(request, &query, cursor(&stream, start, context)?).beating(&query)?;
             return Ok(portions::begin(reader, waits));
         }
@@ -112,7 +115,8 @@ pub(crate) async fn head(name: &StreamName, context: &Context) -> Result<Answer,
         (answer::STREAM_RETENTION_BYTES, config.retention.bytes),
         (answer::STREAM_RETENTION_RECORDS, config.retention.records),
     ] {
-        if let Some(value) = value {
+        // Of a call nothing is dropped, and no number needs to say so.
+        if let Some(value) = value.filter(|value| *value != u64::MAX) {
             answer::put(&mut parts, name, &value.to_string());
         }
     }
@@ -148,8 +152,8 @@ fn last_event_id<B>(request: &Request<B>) -> Option<&str> {
 }
 
 /// Whether the client asks for this media type by name: `*/*` is not asking.
-fn accepts<B>(request: &Request<B>, media_type: &str) -> bool {
-    let values = request.headers().get_all(header::ACCEPT);
+pub(crate) fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    let values = headers.get_all(header::ACCEPT);
     let ranges = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     ranges.filter_map(|range| range.split(';').next()).any(|name| name.trim().eq_ignore_ascii_case(media_type))
 }

@@ -348,7 +348,11 @@ fn config(body: &[u8], local: bool) -> Result<Config, Refusal> {
             Delivery::Webhook { url }
         }
         ("pull-wake", None, Some(wake_stream)) => {
-            let wake_stream = StreamName::new(&wake_stream)?.as_str().to_owned();
+            let wake_stream = StreamName::new(&wake_stream)?;
+            if wake_stream.is_call() {
+                return Err(Refusal::new(Code::CallsOnly, "a wake stream cannot lie below calls/: take another name"));
+            }
+            let wake_stream = wake_stream.as_str().to_owned();
             if streams.contains(&wake_stream) {
                 return Err(own_wake_stream());
             }

@@ -6,6 +6,7 @@
 //! | [`long_poll`] | until a record comes | one answer, then HTTP goes on |
 //! | [`portions`] | until the timeout | a line of JSON for each portion |
 //! | [`sse`] | until the client goes | events for each portion |
+//! | [`awaited`] | until a record comes, or the end | the answer to the request that began a call |
 //! | [`websocket`] | until the client goes | a message for each portion, and reads appends |
 //!
 //! What the two polls have in their body is a [`form`].
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fourfold_protocol::Refusal;
 use fourfold_stream::Cursor;
-use http::{Request, Version};
+use http::{HeaderMap, Request, StatusCode, Version, response::Parts};
 use tokio::net::TcpStream;
 
 use crate::{
@@ -29,6 +30,7 @@ use crate::{
 
 use heartbeat::Heartbeat;
 
+pub(crate) mod awaited;
 mod follow;
 pub(crate) mod form;
 pub(crate) mod heartbeat;
@@ -40,6 +42,7 @@ pub(crate) mod websocket;
 
 /// A read that holds the socket.
 pub(crate) enum Live {
+    Awaited(Box<awaited::Awaited>),
     LongPoll(long_poll::LongPoll),
     Portions(portions::Portions),
     Sse(sse::Sse),
@@ -51,6 +54,7 @@ impl Live {
     pub(crate) fn spawn(self, socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
         // Each is spawned as its own future: one enum of futures would be as large as the largest.
         match self {
+            Self::Awaited(awaited) => drop(tokio::spawn(awaited.run(socket, unread, context, seat))),
             Self::LongPoll(wait) => connection::spawn_waiting(wait, socket, unread, context, seat),
             Self::Portions(portions) => drop(tokio::spawn(portions.run(socket, unread, context, seat))),
             Self::Sse(sse) => drop(tokio::spawn(sse.run(socket, context, seat))),
@@ -66,6 +70,8 @@ pub(crate) struct Reader {
     pub(crate) chunked: bool,
     pub(crate) keeps_alive: bool,
     pub(crate) heartbeat: Option<Heartbeat>,
+    /// What the answer's head says besides, if the request has begun a call.
+    pub(crate) created: Option<Box<HeaderMap>>,
 }
 
 impl Reader {
@@ -74,7 +80,15 @@ impl Reader {
             cursor.seen_cursor(seen);
         }
         let chunked = request.version() == Version::HTTP_11;
-        Self { cursor, chunked, keeps_alive: keeps_alive(request), heartbeat: None }
+        Self { cursor, chunked, keeps_alive: keeps_alive(request), heartbeat: None, created: None }
+    }
+
+    /// Says in the head of an answer which call was begun, if one was.
+    pub(crate) fn announce(created: Option<Box<HeaderMap>>, parts: &mut Parts) {
+        if let Some(created) = created {
+            parts.status = StatusCode::CREATED;
+            parts.headers.extend(*created);
+        }
     }
 
     /// With the heartbeat that the query asks for.

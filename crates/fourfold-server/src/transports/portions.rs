@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use fourfold_protocol::{Offset, Portion, message};
 use fourfold_stream::Dialect;
-use http::{HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
@@ -39,15 +39,15 @@ impl Portions {
         context: Arc<Context>,
         seat: Seat,
     ) -> impl Future<Output = ()> + Send {
-        let Reader { cursor, chunked, keeps_alive, heartbeat } = self.reader;
+        let Reader { cursor, chunked, keeps_alive, heartbeat, created } = self.reader;
         let next_request = (keeps_alive && chunked).then_some(unread);
-        let head = head(chunked, next_request.is_some());
+        let head = head(chunked, next_request.is_some(), created);
         let terms = Some(Box::new(Terms { deadline: self.deadline, linger: self.linger, next_request }));
         Follow { cursor, socket, context, seat, manner: Lines, chunked, heartbeat, terms }.run(head)
     }
 }
 
-fn head(chunked: bool, keeps_alive: bool) -> Vec<u8> {
+fn head(chunked: bool, keeps_alive: bool, created: Option<Box<HeaderMap>>) -> Vec<u8> {
     let mut parts = answer::head(StatusCode::OK);
     for (name, value) in [
         (header::CONTENT_TYPE, "application/x-ndjson"),
@@ -60,6 +60,7 @@ fn head(chunked: bool, keeps_alive: bool) -> Vec<u8> {
     if !keeps_alive {
         answer::put(&mut parts, header::CONNECTION, "close");
     }
+    Reader::announce(created, &mut parts);
     let mut out = Vec::with_capacity(1280);
     answer::write_head(&mut parts, if chunked { Framing::Chunked } else { Framing::Close }, &mut out);
     out

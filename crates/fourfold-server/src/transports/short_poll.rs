@@ -57,6 +57,26 @@ pub(crate) async fn read<B>(
     Ok(answer::full(parts, form.body(&portion(stream, &records, next, up_to_date, closed))))
 }
 
+/// What there is from `at` on, for a request that is not itself a read.
+pub(crate) async fn from_here(
+    stream: &Arc<Stream>,
+    at: u64,
+    limit: Limit,
+    form: Form,
+    context: &Context,
+) -> Result<Answer, Refusal> {
+    let tail = stream.tail();
+    let (records, next) = records(stream, at, limit, tail.position, context).await?;
+    let up_to_date = next >= tail.position;
+    let closed = up_to_date && tail.closed;
+    let mut parts = answer::head(StatusCode::OK);
+    put_place(&mut parts, stream, at, next, up_to_date, closed, form);
+    parts.headers.remove(header::ETAG);
+    answer::put(&mut parts, header::CONTENT_TYPE, form.content_type(stream));
+    answer::put(&mut parts, header::CACHE_CONTROL, "no-store");
+    Ok(answer::full(parts, form.body(&portion(stream, &records, next, up_to_date, closed))))
+}
+
 /// The answer to `offset=now`: where the tail is.
 pub(crate) fn nothing(stream: &Stream, at: u64, form: Form) -> Answer {
     let tail = stream.tail();

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     answer::{self, Framing},
+    call,
     connection::Reply,
     context::{Context, Seat},
     limits::{APPENDS_UNACKNOWLEDGED_MAX, PING, PRODUCER_ID_BYTES_MAX},
@@ -292,6 +293,7 @@ impl Conversation {
         let stream = self.cursor.stream();
         let (id, pending): (String, Answering) = match message::read(stream.kind(), text) {
             Err((id, refusal)) => (id, Box::pin(ready(Err(refusal)))),
+            Ok(request) if stream.name().is_call() => (request.id, Box::pin(ready(Err(call::calls_only())))),
             Ok(request) if request.producer.as_ref().is_some_and(|(id, ..)| id.len() > PRODUCER_ID_BYTES_MAX) => {
                 let detail = format!("a producer's id has at most {PRODUCER_ID_BYTES_MAX} bytes");
                 (request.id, Box::pin(ready(Err(Refusal::new(Code::InvalidMessage, detail)))))
@@ -406,6 +408,7 @@ impl Dialect for Messages {
 mod tests {
     use std::task::{Context as Waker, Waker as Bell};
 
+    use fourfold_calls::Calls;
     use fourfold_engines::memory::MemoryEngine;
     use fourfold_protocol::StreamName;
     use fourfold_stream::{Create, Engine, Relay, Retention};
@@ -432,9 +435,10 @@ mod tests {
         let stream = engine.create(&StreamName::new("a").unwrap(), wish).await.unwrap().stream;
         let settings = Arc::new(Settings::default());
         let subscriptions = Subscriptions::start(Arc::clone(&engine), settings.subscriptions.clone()).await.unwrap();
+        let calls = Calls::start(Arc::clone(&engine), settings.calls.clone()).await.unwrap();
         let (drain, shard) = (Arc::<Drain>::default(), shards[0].shard());
         let seat = drain.seat(1).unwrap();
-        let context = Arc::new(Context { engine, shard, settings, drain, subscriptions });
+        let context = Arc::new(Context { engine, shard, settings, drain, subscriptions, calls });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (tcp, _) = listener.accept().await.unwrap();

@@ -18,9 +18,6 @@ use crate::http::{Answer, Client};
 /// Nothing here takes so long unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Makes the engine that a server is tested with.
-pub(crate) type MakeEngine = fn(Relay) -> Arc<dyn Engine>;
-
 pub(crate) fn memory(relay: Relay) -> Arc<dyn Engine> {
     Arc::new(MemoryEngine::new(relay, Retention::default()))
 }
@@ -50,7 +47,10 @@ impl Harness {
         Self::on(memory, set)
     }
 
-    pub(crate) fn on(engine: MakeEngine, set: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) fn on(
+        engine: impl FnOnce(Relay) -> Arc<dyn Engine> + Send + 'static,
+        set: impl FnOnce(&mut Settings),
+    ) -> Self {
         let mut settings = Settings::default();
         set(&mut settings);
         let (stop, stopped) = oneshot::channel();
@@ -69,6 +69,7 @@ impl Harness {
         let (address, connections, engine) = told.recv_timeout(PATIENCE).expect("the server listens");
         let witness = Mutex::new(Witness { client: None, appended: 0 });
         let harness = Self { address, connections, engine, stop: Some(stop), running: Some(running), witness };
+        harness.ask("DELETE", &url("witness"), &[], b""); // Of an earlier life of the same directory.
         harness.create("witness", "application/json");
         harness.still_serves();
         harness

@@ -44,7 +44,7 @@ impl Client {
         Self::over(socket.into())
     }
 
-    fn over(tcp: TcpStream) -> Self {
+    pub(crate) fn over(tcp: TcpStream) -> Self {
         tcp.set_read_timeout(Some(PATIENCE)).expect("a deadline");
         tcp.set_write_timeout(Some(PATIENCE)).expect("a deadline");
         tcp.set_nodelay(true).expect("pieces go as they are");

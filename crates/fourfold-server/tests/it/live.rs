@@ -37,9 +37,14 @@ impl Live {
     }
 
     /// The answer to what was asked already.
-    pub(crate) fn begun(mut client: Client) -> Self {
+    pub(crate) fn begun(client: Client) -> Self {
+        Self::begun_with(client, 200)
+    }
+
+    /// The same, with another status.
+    pub(crate) fn begun_with(mut client: Client, status: u16) -> Self {
         let head = client.head();
-        if head.status != 200 {
+        if head.status != status {
             panic!("refused: {head:?} {}", String::from_utf8_lossy(&client.unread));
         }
         Self { client, head, text: Vec::new() }

@@ -12,6 +12,7 @@ mod bad_offsets;
 mod bad_requests;
 mod broken_websockets;
 mod caching;
+mod calls;
 mod endings;
 mod extra;
 mod gaps;
