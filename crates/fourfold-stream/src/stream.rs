@@ -41,7 +41,7 @@ pub struct Stream {
     kind: Kind,
     config: Arc<StreamConfig>,
     /// `tail << 2 | deleted << 1 | closed`, so that a sleeper can look without the lock.
-    word: AtomicU64,
+    pub(crate) word: AtomicU64,
     /// How often every cursor was woken although nothing had moved.
     roused: AtomicU64,
     state: Mutex<State>,
@@ -70,7 +70,7 @@ pub(crate) struct State {
     /// By append, oldest first. An append's records share one allocation, so they are let go together.
     recent: VecDeque<Recent>,
     recent_bytes: usize,
-    pace: Pace,
+    pub(crate) pace: Pace,
 }
 
 /// One append.
