@@ -36,7 +36,7 @@ pub(crate) async fn answer(request: Request<Incoming>, context: &Arc<Context>) -
 
 async fn stream(request: Request<Incoming>, name: StreamName, context: &Arc<Context>) -> Result<Reply, Refusal> {
     match *request.method() {
-        Method::GET => subscribe::get(&request, &name, context).await,
+        Method::GET => subscribe::get(&request, &name, context, &mut None).await,
         Method::HEAD => subscribe::head(&name, context).await.map(Reply::Whole),
         Method::OPTIONS => Ok(Reply::Whole(answer::options(answer::METHODS))),
         Method::PUT | Method::POST => {

@@ -23,6 +23,7 @@ use tokio::{
 use crate::{
     Settings, answer, connection,
     context::{Context, Drain, Seat},
+    known_polls::KnownPolls,
     limits::{BACKLOG, HANDOVER_MAX, UNSENT_BYTES_MAX},
 };
 
@@ -86,6 +87,7 @@ impl Server {
                 settings: Arc::clone(&settings),
                 drain: Arc::clone(&drain),
                 subscriptions: subscriptions.clone(),
+                polls: KnownPolls::default(),
             });
             let (handover, sockets) = mpsc::channel(HANDOVER_MAX);
             threads.push(start_shard(relay, context, sockets, ending.clone())?);
