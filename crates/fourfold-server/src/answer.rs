@@ -185,7 +185,7 @@ fn brief(ending: &str) -> Option<String> {
     ending.retain(|_, value| value.to_string().len() <= ENDING_MEMBER_BYTES_MAX);
     let mut out = String::new();
     for c in Value::Object(ending).to_string().chars() {
-        if c.is_ascii() {
+        if c.is_ascii() && c != '\x7f' {
             out.push(c);
         } else {
             c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| write!(out, "\\u{unit:04x}").expect("memory takes it"));
