@@ -74,7 +74,7 @@ pub(crate) async fn from_here(
     parts.headers.remove(header::ETAG);
     answer::put(&mut parts, header::CONTENT_TYPE, form.content_type(stream));
     answer::put(&mut parts, header::CACHE_CONTROL, "no-store");
-    Ok(answer::full(parts, form.body(&portion(stream, &records, next, up_to_date, closed))))
+    Ok(full(parts, form, &portion(stream, &records, next, up_to_date, closed)))
 }
 
 /// The answer to `offset=now`: where the tail is.
