@@ -123,7 +123,10 @@ async fn open(order: Order, trusted: Option<TlsConnector>) -> Result<Opened, Fai
     let unreachable = |why: String| Failure::failed("upstream-unreachable", why);
     let socket = match timeout(upstream.connect_timeout, connect(&upstream.url, trusted)).await {
         Ok(socket) => socket.map_err(|e| unreachable(e.to_string()))?,
-        Err(_) => return Err(unreachable(format!("no connection within {:?}", upstream.connect_timeout))),
+        Err(_) => {
+            let text = format!("no connection to the upstream within {:?}", upstream.connect_timeout);
+            return Err(Failure::timeout("connect-timeout", text));
+        }
     };
     let asked = async {
         let (mut sender, connection) =

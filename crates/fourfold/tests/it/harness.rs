@@ -183,6 +183,11 @@ impl Server {
         self.dir.path().join("data").to_str().expect("temporary paths are UTF-8").to_owned()
     }
 
+    /// Of the process that runs now.
+    pub(crate) fn pid(&self) -> u32 {
+        self.running.as_ref().expect("it runs").child.id()
+    }
+
     /// `kill -9`: nothing is said to anybody, nothing is written.
     pub(crate) fn kill(&mut self) {
         self.running = None;

@@ -42,7 +42,7 @@ fn killed(rounds: u64, flags: &[&str]) {
 }
 
 /// Outside the ports that systems deal out: while the server is down, a client's own port must not be taken for it.
-fn free_address(chance: &mut Seeded) -> String {
+pub(crate) fn free_address(chance: &mut Seeded) -> String {
     loop {
         let address = format!("127.0.0.1:{}", chance.within(20_000..30_000));
         if TcpListener::bind(&address).is_ok() {

@@ -3,6 +3,7 @@
 mod address;
 mod bench;
 mod call;
+mod calls;
 mod crash;
 mod damage;
 mod demo;

@@ -3,6 +3,7 @@
 //! Written from docs/protocol.md alone, so that it shares no mistake with the command's own client. A connection that is
 //! cut is nothing special; any refusal, gap or malformed answer fails the test.
 
+mod begun;
 mod deflated;
 mod long_poll;
 mod portions;
@@ -17,6 +18,8 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use crate::records::Kind;
+
+pub(crate) use begun::{Begun, FORMS, Form};
 
 /// A way of reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +107,14 @@ impl Reader {
             }
         }
         reader
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.target.kind
+    }
+
+    pub(crate) fn path(&self) -> String {
+        self.target.path()
     }
 
     /// Changes how many records it has when it is done.

@@ -1,5 +1,7 @@
 //! Long poll.
 
+use reqwest::Response;
+
 use super::{Cut, Reader, answer, cut, header};
 
 pub(super) async fn leg(reader: &mut Reader) -> Result<(), Cut> {
@@ -12,20 +14,27 @@ pub(super) async fn leg(reader: &mut Reader) -> Result<(), Cut> {
         };
         let url = format!("{}?offset={}&live=long-poll&{terms}", reader.target.url(), reader.offset);
         let answer = answer(reader.http.get(url), &[200, 204]).await?;
-        let next = header(&answer, "Stream-Next-Offset").expect("every answer says where to go on").to_owned();
-        let closed = header(&answer, "Stream-Closed") == Some("true");
         let advice = header(&answer, "Stream-Poll-After").map(str::to_owned);
         let leaves = header(&answer, "Connection") == Some("close");
-        let (records, goodbye) = match answer.status().as_u16() {
-            // Only who is sent away is told when to come back: a long poller comes at once.
-            204 => (Vec::new(), advice.filter(|_| leaves)),
-            _ => (reader.target.kind.split(&answer.text().await.map_err(cut)?), None),
-        };
-        reader.take(records, &next, closed);
+        // Only who is sent away is told when to come back: a long poller comes at once.
+        let goodbye = advice.filter(|_| leaves && answer.status() == 204);
+        read(reader, answer).await?;
         if goodbye.is_some() {
             reader.goodbye = goodbye;
             return Ok(());
         }
     }
+    Ok(())
+}
+
+/// Reads what an answer carries.
+pub(super) async fn read(reader: &mut Reader, answer: Response) -> Result<(), Cut> {
+    let next = header(&answer, "Stream-Next-Offset").expect("every answer says where to go on").to_owned();
+    let closed = header(&answer, "Stream-Closed") == Some("true");
+    let records = match answer.text().await.map_err(cut)? {
+        nothing if nothing.is_empty() => Vec::new(),
+        body => reader.target.kind.split(&body),
+    };
+    reader.take(records, &next, closed);
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::mem::take;
 
 use futures_util::StreamExt;
+use reqwest::Response;
 use serde_json::Value;
 
 use super::{Cut, Reader, answer, cut};
@@ -20,7 +21,11 @@ pub(super) async fn leg(reader: &mut Reader) -> Result<(), Cut> {
     if reader.offset != "-1" {
         request = request.header("Last-Event-ID", &reader.offset);
     }
-    let answer = answer(request, &[200]).await?;
+    read(reader, answer(request, &[200]).await?).await
+}
+
+/// Reads what an answer carries.
+pub(super) async fn read(reader: &mut Reader, answer: Response) -> Result<(), Cut> {
     let (mut chunks, mut text, mut event) = (answer.bytes_stream(), Vec::new(), Event::default());
     while let Some(chunk) = chunks.next().await {
         text.extend_from_slice(&chunk.map_err(cut)?);
