@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use reqwest::{Response, StatusCode, header::HeaderMap};
+use serde_json::value::RawValue;
 
 use crate::{
     client::{header, is_true},
@@ -45,6 +46,7 @@ fn described(format: Format, status: StatusCode, headers: &HeaderMap) -> Result<
         stream_cursor: header(headers, "stream-cursor"),
         up_to_date: is_true(headers, "stream-up-to-date") || status == StatusCode::NOT_MODIFIED,
         stream_closed,
+        ending: header(headers, "stream-ending").and_then(|json| RawValue::from_string(json).ok()),
         ..Message::default()
     })
 }

@@ -27,9 +27,14 @@ pub(crate) enum Command {
     Append(AppendArgs),
     /// Print a stream's records as they come
     Tail(TailArgs),
+    /// Start a call on the server and show what comes out of it, as it comes
+    Call(CallArgs),
     /// Measure what a server delivers, how soon, and what that costs it
     Bench(Box<BenchArgs>),
 }
+
+/// Where a server listens that was not told.
+pub(crate) const URL_DEFAULT: &str = "http://127.0.0.1:4437";
 
 /// Which stream on which server.
 #[derive(Debug, Args)]
@@ -38,7 +43,7 @@ pub(crate) struct StreamArgs {
     #[arg(value_name = "STREAM")]
     pub(crate) stream: String,
     /// The server
-    #[arg(long, env = "FOURFOLD_URL", default_value = "http://127.0.0.1:4437", value_name = "URL")]
+    #[arg(long, env = "FOURFOLD_URL", default_value = URL_DEFAULT, value_name = "URL")]
     pub(crate) url: String,
 }
 
@@ -100,6 +105,51 @@ pub(crate) struct TailArgs {
     pub(crate) retry_for: Option<Duration>,
 }
 
+/// The arguments of `call`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Records of JSON are printed a line each, all else as it came. The end is told on standard error.
+Exit status: 0 finished, 1 failed or timed out, 2 refused, 3 cancelled, 4 interrupted by the server's end,
+130 after Ctrl-C, which leaves the call running.")]
+pub(crate) struct CallArgs {
+    /// Which of the calls that the server has configured, and what to pass on, for example report/2026?lang=de
+    #[arg(value_name = "NAME[/REST]", required_unless_present_any = ["resume", "cancel"])]
+    pub(crate) call: Option<String>,
+    /// The server
+    #[arg(long, visible_alias = "server", env = "FOURFOLD_URL", default_value = URL_DEFAULT, value_name = "URL")]
+    pub(crate) url: String,
+    /// The request's body: a text, '@FILE' for what is in a file, '-' for standard input
+    #[arg(long, value_name = "TEXT|@FILE|-", allow_hyphen_values = true)]
+    pub(crate) data: Option<String>,
+    /// Its content type; if left out, what it looks like: JSON, text or bytes
+    #[arg(long, value_name = "TYPE", requires = "data")]
+    pub(crate) content_type: Option<String>,
+    /// The same key is the same call: it is not executed again
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// Only print the call's id
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Show a call that was begun before, from its start or from --offset
+    #[arg(long, value_name = "ID", conflicts_with_all = ["call", "data", "key", "detach"])]
+    pub(crate) resume: Option<String>,
+    /// With --resume: where to begin
+    #[arg(long, default_value = "-1", value_name = "OFFSET", conflicts_with_all = ["call", "cancel"], allow_hyphen_values = true)]
+    pub(crate) offset: String,
+    /// Cancel a call that runs
+    #[arg(long, value_name = "ID", conflicts_with_all = ["call", "data", "key", "detach", "resume"])]
+    pub(crate) cancel: Option<String>,
+    /// How to read
+    #[arg(long, value_enum, default_value = "websocket")]
+    pub(crate) transport: TransportArg,
+    /// Tell the end as one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Give up when the server cannot be reached for so long; if left out 60s to begin, and never after that
+    #[arg(long, value_name = "DURATION", value_parser = config::duration)]
+    pub(crate) retry_for: Option<Duration>,
+}
+
 /// The four ways to read a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TransportArg {
@@ -146,5 +196,20 @@ mod tests {
         assert!(parse("fourfold append s --follow f --close").is_err());
         assert!(parse("fourfold tail s --offset -1 --transport short-poll").is_ok());
         assert!(parse("fourfold serve --listen 127.0.0.1:0 --config x.toml").is_ok());
+    }
+
+    #[test]
+    fn a_call_is_begun_resumed_or_cancelled() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        for good in
+            ["report", "report --data - --server http://h", "--resume x --offset 1", "--cancel x", "report --detach"]
+        {
+            assert!(parse(&format!("fourfold call {good}")).is_ok(), "{good}");
+        }
+        for bad in
+            ["--detach", "report --resume x", "--resume x --cancel y", "report --offset 1", "report --content-type a/b"]
+        {
+            assert!(parse(&format!("fourfold call {bad}")).is_err(), "{bad}");
+        }
     }
 }

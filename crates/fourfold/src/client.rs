@@ -63,19 +63,11 @@ impl Metadata {
 impl Client {
     /// For the stream `name` on the server at `url`.
     pub(crate) fn new(url: &str, name: &str) -> Result<Self, AddressError> {
-        let rest = url.strip_prefix("http://").ok_or_else(|| AddressError::Url(url.to_owned()))?.trim_end_matches('/');
-        if rest.is_empty()
-            || rest.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#' | '@'))
-        {
-            return Err(AddressError::Url(url.to_owned()));
-        }
+        let root = root(url)?;
         let stream = StreamName::new(name)
             .map_err(|refusal| AddressError::Name { name: name.to_owned(), why: refusal.detail })?;
-        let url = format!("http://{rest}/v1/stream/{}", stream.encoded());
-        // No proxy: a WebSocket would not go through it, and the four transports are to see the same server.
-        let http =
-            reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).build()?;
-        Ok(Self { http, url, name: name.to_owned() })
+        let url = format!("{root}/v1/stream/{}", stream.encoded());
+        Ok(Self { http: http()?, url, name: name.to_owned() })
     }
 
     /// The server's part of the URL, for messages to people.
@@ -221,6 +213,20 @@ impl From<Failure> for EnsureError {
     fn from(failure: Failure) -> Self {
         Self::Refused(failure.to_string())
     }
+}
+
+/// A server's URL without a slash at its end.
+pub(crate) fn root(url: &str) -> Result<String, AddressError> {
+    let rest = url.strip_prefix("http://").ok_or_else(|| AddressError::Url(url.to_owned()))?.trim_end_matches('/');
+    if rest.is_empty() || rest.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#' | '@')) {
+        return Err(AddressError::Url(url.to_owned()));
+    }
+    Ok(format!("http://{rest}"))
+}
+
+/// A client for one server. No proxy: a WebSocket would not go through it, and the four transports are to see the same server.
+pub(crate) fn http() -> Result<reqwest::Client, AddressError> {
+    Ok(reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).build()?)
 }
 
 /// A header that is text.

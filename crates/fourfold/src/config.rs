@@ -1,12 +1,14 @@
 //! The server's configuration in two steps: what was typed ([`Typed`]: file, environment, flags) and what it means
 //! ([`ServeConfig`]: checked, defaults filled in, nothing left to parse).
 
+mod calls;
 mod settings;
 mod typed;
 mod units;
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
+use fourfold_calls::{CallConfig, limits::CALLS_LIMIT};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub(crate) use settings::Flags;
@@ -35,6 +37,12 @@ pub(crate) struct ServeConfig {
     pub drain_spread: Duration,
     /// How many connections may be open at once.
     pub connections_max: usize,
+    /// What can be called, by name.
+    pub calls: BTreeMap<String, CallConfig>,
+    /// How many calls may run at once.
+    pub calls_max: usize,
+    /// How many of one caller.
+    pub calls_per_caller: usize,
     /// A tracing filter, known to be one.
     pub log: String,
 }
@@ -161,6 +169,7 @@ impl ServeConfig {
         };
         let files_left = files_max.saturating_sub(FILES_RESERVED).clamp(16, CONNECTIONS_LIMIT);
         let drain = |text: &str| within(units::duration(text)?, Duration::ZERO, DRAIN_MAX);
+        let calls_count = |text: &str| count(text, CALLS_LIMIT as u64).map(to_usize);
         Ok(Self {
             listen: required(typed, &LISTEN, |text| {
                 text.parse()
@@ -187,6 +196,9 @@ impl ServeConfig {
             connections_max: to_usize(
                 optional(typed, &CONNECTIONS_MAX, |text| count(text, CONNECTIONS_LIMIT))?.unwrap_or(files_left),
             ),
+            calls: typed.calls.clone(),
+            calls_max: required(typed, &CALLS_MAX, calls_count)?,
+            calls_per_caller: required(typed, &CALLS_PER_CALLER, calls_count)?,
             log: required(typed, &LOG, |text| match tracing_subscriber::EnvFilter::try_new(text) {
                 Ok(_) => Ok(text.to_owned()),
                 Err(error) => {
@@ -241,7 +253,9 @@ fn to_nonzero(count: u64) -> NonZeroUsize {
 }
 
 fn known_keys() -> String {
-    settings::ALL.iter().map(|setting| setting.key).collect::<Vec<_>>().join(", ")
+    let mut keys: Vec<&str> = settings::ALL.iter().map(|setting| setting.key).collect();
+    keys.push(calls::KEY);
+    keys.join(", ")
 }
 
 /// Raises the soft limit of open files to the hard one and returns it.
@@ -329,6 +343,40 @@ mod tests {
         assert!(error.contains("line 1: unknown key 'serve'"), "{error}");
         let error = understood(&Flags::default(), &[("FOURFOLD_CONFIG", "/no/such/file")]).unwrap_err().to_string();
         assert!(error.contains("/no/such/file cannot be read"), "{error}");
+    }
+
+    #[test]
+    fn calls_are_tables_of_the_file() {
+        let (_dir, path) = file(
+            "calls-max = 7\n[calls.report]\nurl = 'http://127.0.0.1:9000/'\n\n[calls.build]\ncommand = ['make']\nkeep = '1h'\n",
+        );
+        let config = understood(&flags(&[("calls-per-caller", "3")]), &[("FOURFOLD_CONFIG", &path)]).unwrap();
+        let kinds: Vec<_> = config.calls.iter().map(|(name, call)| (name.as_str(), call.kind())).collect();
+        assert_eq!(kinds, [("build", "command"), ("report", "url")]);
+        assert_eq!(config.calls["build"].keep, Duration::from_secs(3600));
+        assert_eq!((config.calls_max, config.calls_per_caller), (7, 3));
+        assert_eq!(understood(&Flags::default(), &[]).unwrap().calls_max, 1_000);
+    }
+
+    #[test]
+    fn a_call_that_cannot_be_meant_is_refused_by_its_key_and_line() {
+        for (text, why) in [
+            ("[calls.x]\nurl = 'http://a/'\nidle-timeout = '0s'\n", "line 3: calls.x: idle-timeout: 0ns is too short"),
+            (
+                "[calls.x]\nurl = 'http://a/'\nfollow = true\n",
+                "line 3: calls.x: unknown field `follow`, expected one of",
+            ),
+            ("[calls.x]\nurl = 'http://a/'\n\ngrace = '1s'\n", "line 4: calls.x: grace belongs to a command"),
+            ("engine = 'memory'\n[calls.x]\nkeep = '1h'\n", "line 2: calls.x: give url ="),
+            ("[calls.x]\nurl = 'http://a/'\nrest = 'yes'\n", "line 3: calls.x: invalid type: string"),
+            ("[calls.x]\nurl = 'http://a/'\n[calls.'a/b']\nurl = 'http://a/'\n", "line 3: calls: 'a/b' is no name"),
+            ("calls = 3\n", "line 1: calls: write [calls.NAME]"),
+            ("calls.x = 'make'\n", "line 1: calls.x: write it as a table"),
+        ] {
+            let (_dir, path) = file(text);
+            let error = understood(&Flags::default(), &[("FOURFOLD_CONFIG", &path)]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{path} {why}")), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -2,13 +2,14 @@
 //!
 //! - [`cli`]: what can be typed; [`config`]: what it means to the server
 //! - [`serve`], [`demo`]: the server, and the same with scenarios that use it
-//! - [`append`]: the way in, by the idempotent [`producer`]; [`tail`]: the way out, by four transports
+//! - [`append`]: the way in, by the idempotent [`producer`]; [`tail`]: the way out, by four transports; [`call`]: both, with a server that does the work between
 //! - [`mod@bench`]: a load generator
 //! - [`client`], [`failure`], [`websocket`], [`event_stream`], [`message`], [`answer`], [`retry`]: the client's side of the wire
 
 mod answer;
 mod append;
 mod bench;
+mod call;
 mod cli;
 mod client;
 mod config;
@@ -46,6 +47,8 @@ enum CommandError {
     #[error(transparent)]
     Tail(#[from] tail::TailError),
     #[error(transparent)]
+    Call(#[from] call::CallError),
+    #[error(transparent)]
     Bench(#[from] bench::BenchError),
     #[error("the runtime does not start: {0}")]
     Runtime(#[from] std::io::Error),
@@ -53,7 +56,7 @@ enum CommandError {
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => ExitCode::from(status),
         Err(error) => {
             retry::tell(&error.to_string());
             ExitCode::from(error.exit_code())
@@ -61,14 +64,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), CommandError> {
+/// Returns the exit status of a command that did what it was for.
+fn run(command: Command) -> Result<u8, CommandError> {
     match command {
-        Command::Serve(flags) => Ok(serve::serve(configured(&flags)?, None, serve::announce)?),
-        Command::Demo(flags) => Ok(demo::demo(configured(&flags)?)?),
-        Command::Append(args) => client_runtime()?.block_on(async { Ok(append::append(args).await?) }),
-        Command::Bench(args) => Ok(bench::bench(&args)?),
-        Command::Tail(args) => client_runtime()?.block_on(async { Ok(tail::tail(args).await?) }),
+        Command::Serve(flags) => serve::serve(configured(&flags)?, None, serve::announce)?,
+        Command::Demo(flags) => demo::demo(configured(&flags)?)?,
+        Command::Append(args) => client_runtime()?.block_on(append::append(args))?,
+        Command::Bench(args) => bench::bench(&args)?,
+        Command::Tail(args) => client_runtime()?.block_on(tail::tail(args))?,
+        Command::Call(args) => return Ok(client_runtime()?.block_on(call::call(args))?),
     }
+    Ok(0)
 }
 
 /// The server's configuration; the log begins with it.
@@ -93,6 +99,7 @@ impl CommandError {
         use bench::BenchError as Bench;
         use tail::TailError as Tail;
         match self {
+            Self::Call(error) => error.status(),
             Self::Config(_) | Self::Append(Append::Address(_) | Append::NoLines(_)) => 2,
             Self::Tail(Tail::Address(_) | Tail::Refused(_)) => 2,
             Self::Bench(Bench::Plan(_) | Bench::Target(_)) => 2,

@@ -24,6 +24,9 @@ pub(crate) struct Message {
     pub(crate) up_to_date: bool,
     #[serde(skip_serializing_if = "is_false")]
     pub(crate) stream_closed: bool,
+    /// How the call has ended whose stream this is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ending: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) gap: Option<Gap>,
     #[serde(skip_serializing)]

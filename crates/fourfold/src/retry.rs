@@ -3,9 +3,11 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use indicatif::ProgressBar;
 use tokio::time::Instant;
 
 /// The first wait is somewhere below this; each further one may be twice as long.
@@ -85,9 +87,28 @@ impl Retry {
 
 /// One line for the person at the terminal.
 pub(crate) fn tell(line: &str) {
+    tell_plainly(&format!("fourfold: {line}"));
+}
+
+/// The same without saying who speaks.
+pub(crate) fn tell_plainly(line: &str) {
     use std::io::Write;
     // Nobody is left to tell if standard error is gone.
-    let _ = writeln!(std::io::stderr(), "fourfold: {line}");
+    let write = || drop(writeln!(std::io::stderr(), "{line}"));
+    match &*bar() {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+/// From now on lines are written above this bar, which is on standard error as well.
+pub(crate) fn tell_beside(other: Option<ProgressBar>) {
+    *bar() = other;
+}
+
+fn bar() -> MutexGuard<'static, Option<ProgressBar>> {
+    static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None); // A command has one at most, as it has one standard error.
+    BAR.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn ceiling(failures: u32) -> Duration {

@@ -12,7 +12,7 @@ use fourfold_engines::{
     MemoryEngine,
     embedded::{Durability, EmbeddedEngine, EmbeddedOptions, OpenFailure},
 };
-use fourfold_server::{Extra, Server, Settings, SubscriptionOptions};
+use fourfold_server::{CallOptions, Extra, Server, Settings, SubscriptionOptions};
 use fourfold_stream::{Engine, Relay, Retention};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -60,6 +60,11 @@ pub(crate) fn serve(
             subscriptions: SubscriptionOptions {
                 local_webhooks: config.listen.ip().is_loopback(),
                 ..SubscriptionOptions::default()
+            },
+            calls: CallOptions {
+                calls: config.calls.clone(),
+                calls_max: config.calls_max,
+                calls_per_caller: config.calls_per_caller,
             },
             extra,
             ..Settings::default()

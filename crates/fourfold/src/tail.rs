@@ -16,14 +16,17 @@ mod websocket;
 
 use std::{io, time::Duration};
 
+use reqwest::Response;
+
 use crate::{
     cli::{TailArgs, TransportArg},
-    client::{AddressError, Client},
+    client::{AddressError, Client, header},
     failure::{Failure, Problem},
     message::{Format, Goodbye, Message},
     retry::{GaveUp, Retry, tell},
 };
-use output::{Output, Unwritten};
+use output::Output;
+pub(crate) use output::{Sink, Unwritten};
 
 /// Why the records stopped before the end of the stream.
 #[derive(Debug, thiserror::Error)]
@@ -77,35 +80,43 @@ impl<E: Into<Failure>> From<E> for Stopped {
 
 /// What all transports share: where the reader stands, and where records go.
 #[derive(Debug)]
-struct Reader {
+pub(crate) struct Reader<S> {
     client: Client,
     format: Format,
+    /// The format will not change: it may, of a call's stream that has no records yet.
+    settled: bool,
     /// Go on from here: everything before it has been printed.
     offset: String,
     cursor: Option<String>,
-    output: Output<io::Stdout>,
+    pub(crate) output: S,
     retry: Retry,
 }
 
 /// Runs the command.
 pub(crate) async fn tail(args: TailArgs) -> Result<(), TailError> {
     let client = Client::new(&args.at.url, &args.at.stream)?;
-    let mut reader = Reader {
-        retry: Retry::new(client.server(), args.retry_for),
-        client,
-        format: Format::Json,
-        offset: args.offset,
-        cursor: None,
-        output: Output::new(io::stdout(), args.json, args.limit),
-    };
+    let output = Output::new(io::stdout(), args.json, args.limit);
+    let mut reader = Reader::new(client, args.offset, output, args.retry_for);
     tokio::select! {
         done = reader.run(args.transport) => done,
         _ = tokio::signal::ctrl_c() => Err(TailError::Interrupted { offset: reader.offset.clone() }),
     }
 }
 
-impl Reader {
-    async fn run(&mut self, transport: TransportArg) -> Result<(), TailError> {
+impl<S: Sink> Reader<S> {
+    /// Gives up when nothing has come for `retry_for`, or never.
+    pub(crate) fn new(client: Client, offset: String, output: S, retry_for: Option<Duration>) -> Self {
+        let retry = Retry::new(client.server(), retry_for);
+        Self { client, format: Format::Json, settled: false, offset, cursor: None, output, retry }
+    }
+
+    /// Where it stands: everything before it has been handed on.
+    pub(crate) fn offset(&self) -> &str {
+        &self.offset
+    }
+
+    /// Reads to the end of the stream, or until the sink has enough.
+    pub(crate) async fn run(&mut self, transport: TransportArg) -> Result<(), TailError> {
         self.describe().await?;
         loop {
             let round = match transport {
@@ -130,6 +141,7 @@ impl Reader {
             match self.client.head().await {
                 Ok(metadata) => {
                     self.format = metadata.format();
+                    self.settled = self.format != Format::Binary || !self.client.name.starts_with(CALLS);
                     if self.offset == "now" {
                         self.offset = metadata.next_offset;
                     }
@@ -142,15 +154,18 @@ impl Reader {
     }
 
     /// Takes one message: prints it and moves on. `Some` if it is the last of this round.
-    fn take(&mut self, message: &Message) -> Result<Option<Ended>, Stopped> {
-        let ended = self.take_one_of_many(message)?;
+    async fn take(&mut self, message: &Message) -> Result<Option<Ended>, Stopped> {
+        let ended = self.take_one_of_many(message).await?;
         self.output.flush().map_err(Stopped::Unwritten)?;
         Ok(ended)
     }
 
     /// As [`take`](Self::take), where more messages are at hand: flush before waiting for anything, or what was printed
     /// and the offset that Ctrl-C tells differ.
-    fn take_one_of_many(&mut self, message: &Message) -> Result<Option<Ended>, Stopped> {
+    async fn take_one_of_many(&mut self, message: &Message) -> Result<Option<Ended>, Stopped> {
+        if !message.records.is_empty() {
+            self.settle().await?;
+        }
         self.retry.reset();
         if let Some(goodbye) = &message.goodbye {
             return farewell(goodbye).map(Some);
@@ -164,6 +179,21 @@ impl Reader {
         }
         self.cursor.clone_from(&message.stream_cursor);
         Ok(message.stream_closed.then_some(Ended::Closed))
+    }
+
+    /// Where there are records their type is decided.
+    async fn settle(&mut self) -> Result<(), Failure> {
+        if !self.settled {
+            self.format = self.client.head().await?.format();
+            self.settled = true;
+        }
+        Ok(())
+    }
+
+    /// How the records in the answer to a poll are written: it says so itself while the stream does not.
+    fn format_of(&self, response: &Response) -> Format {
+        let said = header(response.headers(), "content-type").filter(|_| !self.settled);
+        said.map_or(self.format, |content_type| Format::of(&content_type))
     }
 
     /// After a failure: waits if it passes, jumps over a gap, else gives the reason to stop.
@@ -199,6 +229,9 @@ impl Reader {
         cursor.unwrap_or_default() + &limit.unwrap_or_default()
     }
 }
+
+/// The server's own streams of calls begin without a type.
+const CALLS: &str = "calls/";
 
 /// The greatest `limit` that a request may ask for. Protocol page: "Query parameters of a read".
 const LIMIT_PARAMETER_MAX: u64 = 10_000;

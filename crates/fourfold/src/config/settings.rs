@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use clap::{Arg, ArgMatches, Command};
 
+use super::calls;
+
 /// One setting.
 #[derive(Debug)]
 pub(crate) struct Setting {
@@ -122,6 +124,20 @@ pub(crate) const CONNECTIONS_MAX: Setting = Setting {
     without: "what the limit of open files leaves",
     help: "How many connections may be open at once",
 };
+pub(crate) const CALLS_MAX: Setting = Setting {
+    key: "calls-max",
+    value: "COUNT",
+    default: Some("1000"),
+    without: "",
+    help: "How many calls may run at once",
+};
+pub(crate) const CALLS_PER_CALLER: Setting = Setting {
+    key: "calls-per-caller",
+    value: "COUNT",
+    default: Some("1000"),
+    without: "",
+    help: "How many calls that were begun from one address may run at once; behind a proxy all come from one",
+};
 pub(crate) const LOG: Setting = Setting {
     key: "log",
     value: "FILTER",
@@ -146,6 +162,8 @@ pub(crate) const ALL: &[&Setting] = &[
     &DRAIN_DEADLINE,
     &DRAIN_SPREAD,
     &CONNECTIONS_MAX,
+    &CALLS_MAX,
+    &CALLS_PER_CALLER,
     &LOG,
 ];
 
@@ -182,8 +200,8 @@ impl clap::Args for Flags {
         let file = Arg::new(CONFIG)
             .long(CONFIG)
             .value_name("FILE")
-            .help("A TOML file with any of these settings as keys; variables outrank it, flags outrank both [env: FOURFOLD_CONFIG]");
-        command.args(ALL.iter().map(|setting| setting.arg())).arg(file)
+            .help("A TOML file with any of these settings as keys, and [calls.NAME] tables (see --help); variables outrank it, flags outrank both [env: FOURFOLD_CONFIG]");
+        command.args(ALL.iter().map(|setting| setting.arg())).arg(file).after_long_help(calls::HELP)
     }
 
     fn augment_args_for_update(command: Command) -> Command {

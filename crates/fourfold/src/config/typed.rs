@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, fmt, fs};
 
+use fourfold_calls::CallConfig;
 use toml::de::{DeTable, DeValue};
 
-use super::ConfigError;
 use super::settings::{ALL, Flags, Setting};
+use super::{ConfigError, calls};
 
 /// The largest configuration file that is read: a hundred times what all settings need.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -50,7 +51,11 @@ pub(crate) struct Value {
 
 /// Everything that was typed, by key.
 #[derive(Debug, Default)]
-pub(crate) struct Typed(BTreeMap<&'static str, Value>);
+pub(crate) struct Typed {
+    values: BTreeMap<&'static str, Value>,
+    /// The file's `[calls.NAME]`: nested, so that only a file can have them.
+    pub(crate) calls: BTreeMap<String, CallConfig>,
+}
 
 impl Typed {
     /// Gathers flags, environment, the file and the defaults. An empty variable counts as not set.
@@ -80,11 +85,11 @@ impl Typed {
 
     /// What was typed for `setting`, or its default.
     pub(crate) fn get(&self, setting: &Setting) -> Option<&Value> {
-        self.0.get(setting.key)
+        self.values.get(setting.key)
     }
 
     fn set(&mut self, setting: &Setting, text: String, origin: Origin) {
-        self.0.insert(setting.key, Value { text, origin });
+        self.values.insert(setting.key, Value { text, origin });
     }
 
     fn read_file(&mut self, path: &str) -> Result<(), ConfigError> {
@@ -102,6 +107,10 @@ impl Typed {
         })?;
         for (key, value) in table.get_ref() {
             let line = line_of(key.span().start);
+            if key.get_ref() == calls::KEY {
+                self.calls = calls::read(path, value, line, &line_of)?;
+                continue;
+            }
             let Some(setting) = ALL.iter().find(|setting| setting.key == key.get_ref().as_ref()) else {
                 return Err(ConfigError::UnknownKey { path: path.to_owned(), line, key: key.get_ref().to_string() });
             };

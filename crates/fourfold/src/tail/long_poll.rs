@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Ended, Reader, Stopped};
+use super::{Ended, Reader, Sink, Stopped};
 use crate::{
     answer,
     client::header,
@@ -15,14 +15,14 @@ use crate::{
 /// The longest line that is held, as for the other transports.
 const LINE_BYTES_MAX: usize = 128 << 20;
 
-pub(super) async fn read(reader: &mut Reader) -> Result<Ended, Stopped> {
+pub(super) async fn read<S: Sink>(reader: &mut Reader<S>) -> Result<Ended, Stopped> {
     let parameters = format!("&live=long-poll{}", reader.poll_parameters());
     let url = reader.client.read_url(&reader.offset, &parameters);
     let request = reader.client.get(&url).header("accept", "application/x-ndjson");
     let mut response = checked(request.send().await?).await?;
     if !header(response.headers(), "content-type").is_some_and(|value| value.starts_with("application/x-ndjson")) {
-        let (message, after) = answer::read(reader.format, response).await?;
-        return Ok(reader.take(&message)?.unwrap_or(Ended::Again(after.unwrap_or_default())));
+        let (message, after) = answer::read(reader.format_of(&response), response).await?;
+        return Ok(reader.take(&message).await?.unwrap_or(Ended::Again(after.unwrap_or_default())));
     }
     let mut line = Vec::new();
     let mut delivered = false;
@@ -32,7 +32,7 @@ pub(super) async fn read(reader: &mut Reader) -> Result<Ended, Stopped> {
             line.extend_from_slice(&rest[..end]);
             rest = &rest[end + 1..];
             let text = std::str::from_utf8(&line).map_err(|error| Failure::Garbled(error.to_string()))?;
-            if let Some(ended) = reader.take_one_of_many(&Message::read(text)?)? {
+            if let Some(ended) = reader.take_one_of_many(&Message::read(text)?).await? {
                 return Ok(ended);
             }
             line.clear();

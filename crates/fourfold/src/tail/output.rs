@@ -4,7 +4,19 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 
 use crate::message::{Format, Message};
 
-/// Where records go.
+/// Where records go. What is handed to it may be held until [`flush`](Self::flush).
+pub(crate) trait Sink {
+    /// Takes the message's records. Errors: nothing more is wanted, or can be written.
+    fn message(&mut self, format: Format, message: &Message) -> Result<(), Unwritten>;
+    /// Hands what was taken to whoever reads.
+    fn flush(&mut self) -> Result<(), Unwritten>;
+    /// How many records are still wanted; `None` for all.
+    fn left(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Records for people and scripts.
 #[derive(Debug)]
 pub(super) struct Output<W: Write> {
     out: BufWriter<W>,
@@ -17,7 +29,7 @@ pub(super) struct Output<W: Write> {
 
 /// Why nothing more is printed.
 #[derive(Debug)]
-pub(super) enum Unwritten {
+pub(crate) enum Unwritten {
     /// As many records as were asked for, or whoever reads has gone.
     Enough,
     /// The disk behind standard output is full, or the like.
@@ -35,13 +47,25 @@ impl<W: Write> Output<W> {
         Self { out: BufWriter::new(out), objects, left: limit, begun: false }
     }
 
-    /// How many records are still wanted.
-    pub(super) fn left(&self) -> Option<u64> {
+    /// A JSON value to the letter; a text as it is, with a line break if it has none; bytes in base64.
+    fn record(&mut self, format: Format, json: &str) -> io::Result<()> {
+        if format == Format::Json {
+            self.out.write_all(json.as_bytes())?;
+            return self.out.write_all(b"\n");
+        }
+        let text: String = serde_json::from_str(json)?;
+        self.out.write_all(text.as_bytes())?;
+        if text.ends_with('\n') { Ok(()) } else { self.out.write_all(b"\n") }
+    }
+}
+
+impl<W: Write> Sink for Output<W> {
+    fn left(&self) -> Option<u64> {
         self.left
     }
 
     /// Prints the message's records, or the message itself if it says anything new.
-    pub(super) fn message(&mut self, format: Format, message: &Message) -> Result<(), Unwritten> {
+    fn message(&mut self, format: Format, message: &Message) -> Result<(), Unwritten> {
         let wanted = self.left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
         let says_something = !message.records.is_empty() || message.gap.is_some() || message.stream_closed;
         if !self.objects {
@@ -58,20 +82,8 @@ impl<W: Write> Output<W> {
         if *left == 0 { Err(Unwritten::Enough) } else { Ok(()) }
     }
 
-    /// Hands what was printed to whoever reads.
-    pub(super) fn flush(&mut self) -> Result<(), Unwritten> {
+    fn flush(&mut self) -> Result<(), Unwritten> {
         Ok(self.out.flush()?)
-    }
-
-    /// A JSON value to the letter; a text as it is, with a line break if it has none; bytes in base64.
-    fn record(&mut self, format: Format, json: &str) -> io::Result<()> {
-        if format == Format::Json {
-            self.out.write_all(json.as_bytes())?;
-            return self.out.write_all(b"\n");
-        }
-        let text: String = serde_json::from_str(json)?;
-        self.out.write_all(text.as_bytes())?;
-        if text.ends_with('\n') { Ok(()) } else { self.out.write_all(b"\n") }
     }
 }
 

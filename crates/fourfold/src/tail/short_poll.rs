@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Ended, Reader, Stopped};
+use super::{Ended, Reader, Sink, Stopped};
 use crate::{answer, client::header, failure::checked};
 
 /// When to ask again where the server gives no advice.
 const POLL_AFTER: Duration = Duration::from_secs(1);
 
-pub(super) async fn read(reader: &mut Reader) -> Result<Ended, Stopped> {
+pub(super) async fn read<S: Sink>(reader: &mut Reader<S>) -> Result<Ended, Stopped> {
     let mut known: Option<(String, String)> = None; // The URL, and the tag of its last answer.
     loop {
         let url = reader.client.read_url(&reader.offset, &reader.poll_parameters());
@@ -20,8 +20,8 @@ pub(super) async fn read(reader: &mut Reader) -> Result<Ended, Stopped> {
         if let Some(tag) = header(response.headers(), "etag") {
             known = Some((url, tag));
         }
-        let (message, after) = answer::read(reader.format, response).await?;
-        if let Some(ended) = reader.take(&message)? {
+        let (message, after) = answer::read(reader.format_of(&response), response).await?;
+        if let Some(ended) = reader.take(&message).await? {
             return Ok(ended);
         }
         if message.up_to_date {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-use super::{Ended, Reader, Stopped};
+use super::{Ended, Reader, Sink, Stopped};
 use crate::{
     client::header,
     event_stream::{EventStream, Item},
@@ -12,7 +12,7 @@ use crate::{
     message::{Format, Message, quoted},
 };
 
-pub(super) async fn read(reader: &mut Reader) -> Result<Ended, Stopped> {
+pub(super) async fn read<S: Sink>(reader: &mut Reader<S>) -> Result<Ended, Stopped> {
     let mut advice = None;
     match read_events(reader, &mut advice).await {
         // What the server said about coming back holds for a cut as well.
@@ -23,7 +23,7 @@ pub(super) async fn read(reader: &mut Reader) -> Result<Ended, Stopped> {
     }
 }
 
-async fn read_events(reader: &mut Reader, advice: &mut Option<Duration>) -> Result<Ended, Stopped> {
+async fn read_events<S: Sink>(reader: &mut Reader<S>, advice: &mut Option<Duration>) -> Result<Ended, Stopped> {
     let url = reader.client.read_url(&reader.offset, "&live=sse");
     let request = reader.client.get(&url).header("accept", "text/event-stream");
     let mut response = checked(request.send().await?).await?;
@@ -42,6 +42,7 @@ async fn read_events(reader: &mut Reader, advice: &mut Option<Duration>) -> Resu
             };
             let mut message = match name.as_str() {
                 "data" => {
+                    reader.settle().await?;
                     records = carried(reader.format, base64, &data)?;
                     continue;
                 }
@@ -50,7 +51,7 @@ async fn read_events(reader: &mut Reader, advice: &mut Option<Duration>) -> Resu
             };
             message.records = std::mem::take(&mut records);
             message.encoding = (base64 && !message.records.is_empty()).then(|| "base64".to_owned());
-            if let Some(ended) = reader.take_one_of_many(&message)? {
+            if let Some(ended) = reader.take_one_of_many(&message).await? {
                 return Ok(ended);
             }
         }

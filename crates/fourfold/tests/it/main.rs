@@ -2,6 +2,7 @@
 
 mod address;
 mod bench;
+mod call;
 mod crash;
 mod damage;
 mod demo;
