@@ -3,8 +3,8 @@
 // Node 20 or newer and Python 3, no packages.
 import assert from "node:assert/strict"
 import { spawn } from "node:child_process"
-import { existsSync } from "node:fs"
 import { once } from "node:events"
+import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 
 const server = process.argv[2] ?? "http://127.0.0.1:4437"
@@ -66,6 +66,13 @@ async function events(answer, enough = Infinity) {
     if (records.length >= enough || ending) break
   }
   return { records, offset, ending }
+}
+
+// 0. The page shows what is run here.
+const file = (name) => readFileSync(join(import.meta.dirname, name), "utf8")
+for (const [language, name] of [["python", "calls.py"], ["php", "calls.php"], ["toml", "calls.toml"]]) {
+  const shown = new RegExp(`\n\`\`\`${language}\n(?:<\\?php\n)?([^]*?)\`\`\``).exec(file("calls.md"))[1]
+  assert.ok(file(name).includes(shown), `calls.md shows another ${name}`)
 }
 
 // 1. An upstream: the HTTP server of the guide.
