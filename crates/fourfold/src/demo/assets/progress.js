@@ -74,20 +74,19 @@ function card({ id, startedAt }) {
     look()
   })
   const what = el("span", { className: "detail", textContent: `${task} · ${clock(Date.parse(startedAt))}` })
-  const element = el("li", { className: "task" }, size, what, percent, bar, el("div", { className: "task-foot" }, detail, cancel))
+  const element = el("li", { className: "task" }, size, what, percent, cancel, bar, detail)
   element.dataset.task = id
-  let result = false
+  let stopped = false // before its result
   return {
     element,
     /** What the program has told. */
     update(record) {
       bar.value = record.progress
-      percent.textContent = `${Math.floor(record.progress * 100)} %`
+      if (!stopped) percent.textContent = `${Math.floor(record.progress * 100)} %`
       size.textContent = bytes(record.of)
       element.dataset.progress = record.progress
       if (record.result) {
         const { sha256, compressedBytes, seconds, bytes: all, files } = record.result
-        result = true
         detail.replaceChildren(
           `${files} files, ${((100 * compressedBytes) / all).toFixed(1)} % of their size, ${seconds.toFixed(1)} s · SHA-256 `,
           el("code", { textContent: `${sha256.slice(0, 16)}…`, title: sha256 }),
@@ -102,9 +101,10 @@ function card({ id, startedAt }) {
       cancel.hidden = state === "ended"
       if (!ending || element.dataset.ended) return
       element.dataset.ended = ending.outcome
-      if (ending.outcome === "finished") return
+      stopped = ending.outcome !== "finished"
+      if (!stopped) return
       percent.textContent = ending.outcome
-      if (!result) detail.textContent = ending.error ?? ending.code ?? ""
+      detail.textContent = ending.error ?? (ending.code === "asked" ? "somebody asked for it" : ending.code)
     },
   }
 }
