@@ -49,6 +49,15 @@ const servers = {
     "--long-poll-timeout-ms",
     "60000",
   ],
+  // A plain reverse proxy before `upstream`, a port, that passes on what comes as it comes.
+  nginx: ({ upstream }, dir, port) => {
+    const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path ${dir}/${name};`).join(" ")
+    const pass = `proxy_pass http://127.0.0.1:${upstream}; proxy_http_version 1.1; proxy_buffering off;`
+    const http = `access_log off; tcp_nodelay on; ${temporary} server { listen 127.0.0.1:${port}; location / { ${pass} } }`
+    const main = `daemon off; worker_processes 1; pid ${dir}/nginx.pid; error_log ${dir}/error.log error;`
+    writeFileSync(join(dir, "nginx.conf"), `${main} events {} http { ${http} }\n`)
+    return ["nginx", "-c", join(dir, "nginx.conf"), "-p", dir]
+  },
   "socket.io": (_options, _dir, port) => [process.execPath, join(HERE, "socket_io.mjs"), String(port)],
 }
 

@@ -17,15 +17,29 @@ before(async () => {
 })
 after(() => browser?.close())
 
-test("a task tells its progress, and a reload in the middle goes on", LIMIT, async () => {
+test("a task tells its progress, and goes on while its tab is closed", LIMIT, async () => {
   const { page, faults, visitor } = await visit()
-  const task = await page.evaluate(async () => (await fetch("/demo/tasks", { method: "POST", body: '{"megabytes":6}' })).json())
-  const card = `[data-task="${task.task}"]`
+  const { id, card } = await task(page, 6)
   await page.waitForFunction((card) => Number(document.querySelector(card)?.dataset.progress) > 0.2, card)
-  await page.reload()
-  await ready(page)
-  await page.waitForFunction((card) => Number(document.querySelector(card)?.dataset.progress) > 0.2, card)
-  await page.waitForSelector(`${card}[data-ended="done"]`)
+  await page.close()
+  const again = await visitor.newPage()
+  await open(again)
+  await again.waitForFunction((card) => Number(document.querySelector(card)?.dataset.progress) > 0.2, card)
+  await again.waitForSelector(`${card}[data-ended="finished"]`)
+  await again.waitForFunction((card) => document.querySelector(card).dataset.progress === "1", card)
+  await whole(again, "progress")
+  await again.waitForFunction((id) => [...document.querySelectorAll(".notes p")].some((note) => note.textContent.includes(`Task ${id.slice(-6)} has packed 6 MB`)), id)
+  assert.deepEqual(faults, [])
+  await visitor.close()
+})
+
+test("a task is cancelled", LIMIT, async () => {
+  const { page, faults, visitor } = await visit()
+  const { card } = await task(page, 512)
+  await page.waitForFunction((card) => Number(document.querySelector(card)?.dataset.progress) > 0, card)
+  await page.click(`${card} button`)
+  await page.waitForSelector(`${card}[data-ended="cancelled"]`)
+  assert.equal(await page.locator(`${card} button`).isVisible(), false, "there is nothing left to cancel")
   await whole(page, "progress")
   assert.deepEqual(faults, [])
   await visitor.close()
@@ -33,12 +47,11 @@ test("a task tells its progress, and a reload in the middle goes on", LIMIT, asy
 
 test("a task beyond the maximum says so", LIMIT, async () => {
   const { page, visitor } = await visit()
-  const running = await page.evaluate(() =>
-    Promise.all([0, 1, 2].map(async () => (await fetch("/demo/tasks", { method: "POST", body: '{"megabytes":2}' })).status)),
-  )
-  assert.ok(running.includes(429), String(running))
+  const running = await Promise.all([task(page, 512), task(page, 512)])
   await page.click("#progress .primary")
-  await page.waitForFunction(() => document.querySelector('#progress [data-slot="answer"]').textContent.includes("wait until one has ended"))
+  await page.waitForFunction(() => document.querySelector('#progress [data-slot="answer"]').textContent.includes("run already"))
+  for (const { card } of running) await page.click(`${card} button`)
+  for (const { card } of running) await page.waitForSelector(`${card}[data-ended="cancelled"]`)
   await visitor.close()
 })
 
@@ -155,6 +168,17 @@ async function visit(options = { viewport: { width: 1400, height: 1000 } }) {
   page.on("pageerror", (error) => faults.push(String(error)))
   await open(page)
   return { page, faults, visitor }
+}
+
+/** A task of so many megabytes: its id, and where the page shows it. */
+async function task(page, megabytes) {
+  const id = await page.evaluate(async (megabytes) => {
+    const headers = { "Content-Type": "application/json" }
+    const answer = await fetch("/v1/call/demo-pack", { method: "POST", headers, body: JSON.stringify({ megabytes }) })
+    return answer.headers.get("Call-Id")
+  }, megabytes)
+  assert.ok(id, "it was begun")
+  return { id, card: `[data-task="${id}"]` }
 }
 
 async function open(page) {

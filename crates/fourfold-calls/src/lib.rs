@@ -11,7 +11,7 @@
 //! - `config`: what a `[calls.NAME]` may say; [`limits`]: every maximum
 //! - `calls`: all of them, the thread they run on, who may begin one; `states`: how they are shown
 //! - `run`: one of them; `pen`: what writes its stream; `ending`: how it ended
-//! - `keys`: which request an idempotency key stands for; `recovery`: what a start finds of earlier calls
+//! - `keys`: which request an idempotency key stands for; `recovery`: what a start finds of earlier calls; `orphans`: programs of theirs that still run
 //! - `source`: runs a target: bytes as they come, no faster than they are taken, and how it ended
 //! - `portions`: bytes into records, by their content type
 //!
@@ -23,6 +23,7 @@ pub mod config;
 mod ending;
 mod keys;
 pub mod limits;
+mod orphans;
 mod pen;
 mod portions;
 mod recovery;

@@ -1,6 +1,6 @@
 //! What a start finds of earlier calls: open ones are closed, and keys are known again.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use fourfold_protocol::name::CALLS;
 use fourfold_stream::{Engine, Listed, OpenError, Unavailable};
@@ -9,6 +9,7 @@ use crate::{
     ending::Ending,
     keys::{Keys, Note},
     limits::KEYS_MAX,
+    orphans,
     pen::{Broken, Pen},
 };
 
@@ -25,7 +26,7 @@ pub(crate) async fn recover(engine: &Arc<dyn Engine>) -> Result<Found, Unavailab
     let mut after = None::<String>;
     loop {
         let page = engine.list(CALLS, after.as_deref(), PAGE).await?;
-        let mut closing = Vec::new();
+        let (mut closing, mut open) = (Vec::new(), HashSet::new());
         for listed in &page.streams {
             let Some((id, note)) = call(listed) else { continue };
             if let (Some(key), Some(request)) = (note.key, note.request)
@@ -36,6 +37,7 @@ pub(crate) async fn recover(engine: &Arc<dyn Engine>) -> Result<Found, Unavailab
             if listed.closed {
                 continue;
             }
+            open.insert(id.to_owned());
             match engine.open(&listed.name).await {
                 Ok(stream) => closing.push(Pen::new(Arc::clone(engine), stream)),
                 Err(OpenError::Unavailable(why)) => return Err(why),
@@ -43,7 +45,8 @@ pub(crate) async fn recover(engine: &Arc<dyn Engine>) -> Result<Found, Unavailab
             }
         }
         if !closing.is_empty() {
-            tracing::info!(calls = closing.len(), "closing calls that a kill has left open");
+            let programs = orphans::end(&open);
+            tracing::info!(calls = closing.len(), programs, "closing calls that a kill has left open");
         }
         // All of a page at once, so that they are one write.
         for pen in &mut closing {

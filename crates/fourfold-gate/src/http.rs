@@ -10,17 +10,26 @@ use crate::served::{self, STREAM, Served, header, records, request};
 /// The first ones grow buffers.
 const WARM_UP: u32 = 100;
 
-/// A poll that finds nothing new.
+/// A poll that finds nothing new, by one who has asked just before.
 pub(crate) fn not_modified(rounds: u32) {
+    polls(rounds, |_| 0);
+}
+
+/// The same by one whom the shard does not know.
+pub(crate) fn not_modified_new(rounds: u32) {
+    polls(rounds, |round| round);
+}
+
+fn polls(rounds: u32, who: fn(u32) -> u32) {
     let served = Served::in_memory();
     let mut client = served.connect();
     client.ask(&served::append(&records(0, 1)), "204");
     let target = format!("{STREAM}?offset=-1");
     let first = client.ask(&request("GET", &target, "", ""), "200");
     let etag = header(&first, "etag").expect("an ETag");
-    let again = request("GET", &target, &format!("If-None-Match: {etag}\r\n"), "");
-    for _ in 0..WARM_UP + rounds {
-        client.ask(&again, "304");
+    for round in 0..WARM_UP + rounds {
+        let headers = format!("If-None-Match: {etag}\r\nUser-Agent: {:08}\r\n", who(round));
+        client.ask(&request("GET", &target, &headers, ""), "304");
     }
 }
 

@@ -92,6 +92,8 @@ enum Asked {
     Plain(Answering),
     /// For hyper, from these bytes on.
     Other,
+    /// Answered already, but for these bytes that did not fit.
+    Answered(Box<[u8]>),
     /// Nothing more: the client has gone, was silent for too long, or the server drains.
     Over,
 }
@@ -117,6 +119,7 @@ impl Connection {
                 } else {
                     match self.next_request().await {
                         Asked::Over => break,
+                        Asked::Answered(rest) => ((rest.into(), Bytes::new()), true),
                         Asked::Other => {
                             let head_by = self.alarm.at();
                             hyper_connection::spawn(self.socket, self.unread.into(), head_by, self.context, self.seat);
@@ -219,20 +222,38 @@ impl Connection {
         }
         poll_fn(|cx| {
             let read = BUFFER.with_borrow_mut(|buffer| {
-                let mut buffer = ReadBuf::new(buffer);
-                match Pin::new(&mut *socket).poll_read(cx, &mut buffer) {
-                    Poll::Pending => None,
-                    Poll::Ready(Err(_)) => Some(Asked::Over),
-                    Poll::Ready(Ok(())) if buffer.filled().is_empty() => Some(Asked::Over),
-                    Poll::Ready(Ok(())) => {
-                        let bytes = buffer.filled();
-                        let plain = request::read(bytes, bytes_max);
-                        *unread = bytes[plain.as_ref().map_or(0, |(_, end)| *end)..].into();
-                        Some(match plain {
-                            Some((plain, _)) => Asked::Plain(Box::pin(plain.answer(Arc::clone(context)))),
-                            None => Asked::Other,
-                        })
+                loop {
+                    let mut buffer = ReadBuf::new(buffer);
+                    match Pin::new(&mut *socket).poll_read(cx, &mut buffer) {
+                        Poll::Pending => return None,
+                        Poll::Ready(Err(_)) => return Some(Asked::Over),
+                        Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Some(Asked::Over),
+                        Poll::Ready(Ok(())) => {}
                     }
+                    let bytes = buffer.filled();
+                    let known = if context.drain.begun() {
+                        Err(None) // From now on an answer says that it is the last.
+                    } else {
+                        context.polls.answer(bytes, |answer| line::write_some(socket, answer))
+                    };
+                    let asking = match known {
+                        Ok(rest) if rest.is_empty() => {
+                            alarm.set(Instant::now() + context.settings.head_wait_max);
+                            continue;
+                        }
+                        Ok(rest) => return Some(Asked::Answered(rest)),
+                        Err(asking) => asking,
+                    };
+                    let plain = request::read(bytes, bytes_max);
+                    *unread = bytes[plain.as_ref().map_or(0, |(_, end)| *end)..].into();
+                    let context = Arc::clone(context);
+                    return Some(match (plain, asking) {
+                        (None, _) => Asked::Other,
+                        (Some((plain, _)), Some(asking)) if unread.is_empty() => {
+                            Asked::Plain(Box::pin(plain.answer_and_learn(context, asking)))
+                        }
+                        (Some((plain, _)), _) => Asked::Plain(Box::pin(plain.answer(context))),
+                    });
                 }
             });
             match read {
@@ -252,11 +273,12 @@ mod tests {
 
     use fourfold_calls::Calls;
     use fourfold_engines::memory::MemoryEngine;
-    use fourfold_stream::{Engine, Relay, Retention};
+    use fourfold_protocol::StreamName;
+    use fourfold_stream::{Create, Engine, Relay, Retention};
     use fourfold_subscriptions::Subscriptions;
     use tokio::net::TcpListener;
 
-    use crate::{Settings, context::Drain};
+    use crate::{Settings, context::Drain, known_polls::KnownPolls};
 
     /// The server's side of a connection, and the client's.
     async fn connected() -> (TcpStream, TcpStream) {
@@ -273,7 +295,18 @@ mod tests {
         let calls = Calls::start(Arc::clone(&engine), settings.calls.clone()).await.unwrap();
         let drain = Arc::<Drain>::default();
         let seat = drain.seat(1).unwrap();
-        (Arc::new(Context { engine, shard: shards[0].shard(), settings, drain, subscriptions, calls }), seat)
+        (
+            Arc::new(Context {
+                engine,
+                shard: shards[0].shard(),
+                settings,
+                drain,
+                subscriptions,
+                calls,
+                polls: KnownPolls::default(),
+            }),
+            seat,
+        )
     }
 
     #[tokio::test]
@@ -285,6 +318,64 @@ mod tests {
         let patience = std::time::Duration::from_secs(5); // Far less than a head may take by the settings.
         tokio::time::timeout(patience, client.readable()).await.expect("it is let go").unwrap();
         assert_eq!(client.try_read(&mut [0; 16]).unwrap(), 0);
+    }
+
+    /// Sends a request and waits for the whole of its answer, which has no body.
+    async fn ask(client: &TcpStream, request: &str) -> String {
+        let patience = std::time::Duration::from_secs(5);
+        assert_eq!(client.try_write(request.as_bytes()).unwrap(), request.len());
+        let mut said = Vec::new();
+        while !said.ends_with(b"\r\n\r\n") {
+            tokio::time::timeout(patience, client.readable()).await.expect("it is answered").unwrap();
+            let mut piece = [0; 4096];
+            if let Ok(bytes) = client.try_read(&mut piece) {
+                assert!(bytes > 0, "it goes on");
+                said.extend_from_slice(&piece[..bytes]);
+            }
+        }
+        String::from_utf8(said).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_poll_is_known_if_it_goes_on_and_time_alone_changes_nothing() {
+        let (context, seat) = context().await;
+        let wish = |ttl_seconds, age_seconds| Create {
+            records: vec![Bytes::from_static(b"x")],
+            content_type: "text/plain".into(),
+            ttl_seconds,
+            expires_at_ms: None,
+            retention: Retention { age_seconds, ..Retention::default() },
+            closed: false,
+            fork: None,
+            note: None,
+        };
+        for (name, wish) in [("a", wish(None, None)), ("ttl", wish(Some(60), None)), ("age", wish(None, Some(60)))] {
+            context.engine.create(&StreamName::new(name).unwrap(), wish).await.unwrap();
+        }
+        let (socket, client) = connected().await;
+        spawn(socket, Bytes::new(), Arc::clone(&context), seat);
+        for (target, headers, known) in [
+            ("a?x", "", true),
+            ("a?limit=1", "", true),
+            ("ttl?x", "", false),
+            ("age?x", "", false),
+            ("age?offset=$tail", "", true),
+            ("a?y", "connection: close\r\n", false),
+        ] {
+            let (name, _) = target.split_once('?').unwrap();
+            let stream = context.open(&StreamName::new(name).unwrap()).await.unwrap();
+            let (tail, from) = (stream.offset(1), u64::from(target.contains("$tail")));
+            let target = target.replace("$tail", &tail.to_string());
+            let tag = format!("\"{:012x}:{from}:1\"", stream.epoch().0);
+            let request = format!("GET /v1/stream/{target} HTTP/1.1\r\n{headers}if-none-match: {tag}\r\n\r\n");
+            for _ in 0..if headers.is_empty() { 3 } else { 1 } {
+                let answer = ask(&client, &request).await;
+                assert!(answer.starts_with("HTTP/1.1 304"), "{answer}");
+            }
+            let asking = context.polls.answer(request.as_bytes(), |_| ()).err();
+            assert_eq!(asking.is_none(), known, "{request}");
+            assert!(known || format!("{asking:?}").contains("request: None"), "not even noted");
+        }
     }
 
     #[tokio::test]

@@ -14,10 +14,9 @@ use fourfold_stream::{Engine, OpenError, Shard, Stream, Unavailable};
 use fourfold_subscriptions::Subscriptions;
 use tokio::sync::Notify;
 
-use crate::Settings;
+use crate::{Settings, known_polls::KnownPolls};
 
 /// One a shard.
-#[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) shard: Shard,
@@ -25,6 +24,7 @@ pub(crate) struct Context {
     pub(crate) drain: Arc<Drain>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) calls: Calls,
+    pub(crate) polls: KnownPolls,
 }
 
 /// Whether the server is about to stop.

@@ -27,6 +27,7 @@ mod context;
 mod control;
 mod extra;
 mod hyper_connection;
+mod known_polls;
 pub mod limits;
 mod line;
 mod list;

@@ -74,6 +74,15 @@ pub const APPENDS_UNACKNOWLEDGED_MAX: usize = 64;
 /// The suggested wait before an `EventSource` reconnects, before jitter.
 pub const RETRY_MS: u64 = 1_000;
 
+/// How many different polls a shard knows the 304 of. All pollers of a stream that stand at its tail send the same bytes, so this is about as many streams.
+pub const KNOWN_POLLS_MAX: usize = 64;
+
+/// The longest request that is kept with its 304, in bytes. A browser's, with a token.
+pub const KNOWN_POLL_BYTES_MAX: usize = 1024;
+
+/// How long a 304 is given again without looking closer: its `Date` is no older, and all that the request is judged by is judged again.
+pub const KNOWN_POLL_AGE_MAX: Duration = Duration::from_secs(1);
+
 /// After an early refusal the rest of the request is read and dropped for so long, so that the client sees the refusal and not a reset.
 pub const LINGERING_CLOSE_MAX: Duration = Duration::from_secs(2);
 

@@ -25,6 +25,12 @@ pub(crate) fn write_now(socket: &TcpStream, mut bytes: Bytes) -> io::Result<Byte
     Ok(bytes)
 }
 
+/// Writes what fits at once, and returns what does not: all of it after an error, which whoever writes the rest will meet again.
+pub(crate) fn write_some(socket: &TcpStream, bytes: &[u8]) -> Box<[u8]> {
+    let written = socket.try_write(bytes).unwrap_or(0);
+    bytes[written..].into()
+}
+
 /// Writes all of it. Errors: the client is gone, or took no byte for [`STALL_WAIT_MAX`].
 ///
 /// Not cancel-safe: dropped midway, some bytes may have been written.

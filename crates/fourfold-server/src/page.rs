@@ -37,6 +37,8 @@ macro_rules! file {
 /// Path, content type, text. One line a file of the folder `page`; a test finds a forgotten one.
 const FILES: &[(&str, &str, &str)] = &[
     ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
+    file!("call_view.js"),
+    file!("calls.js"),
     file!("catalog.js"),
     file!("chart.js"),
     file!("code.js"),

@@ -15,6 +15,7 @@ use crate::{
     connection::Reply,
     context::Context,
     control,
+    known_polls::{Asking, Grounds},
     limits::{HEADER_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX},
     publish::{self, Body},
     routes::STREAMS,
@@ -78,16 +79,27 @@ impl Plain {
     /// What it gets, and whether the client will send another request behind it.
     pub(crate) async fn answer(self, context: Arc<Context>) -> (Reply, bool) {
         let goes_on = keeps_alive(&self.request);
-        (self.reply(&context).await.unwrap_or_else(Reply::from), goes_on)
+        (self.reply(&context, &mut None).await.unwrap_or_else(Reply::from), goes_on)
     }
 
-    async fn reply(self, context: &Arc<Context>) -> Result<Reply, Refusal> {
+    /// The same, and the shard learns from it.
+    pub(crate) async fn answer_and_learn(self, context: Arc<Context>, asking: Asking) -> (Reply, bool) {
+        let goes_on = keeps_alive(&self.request);
+        let mut grounds = None;
+        let reply = self.reply(&context, &mut grounds).await.unwrap_or_else(Reply::from);
+        if let (Reply::Whole(answer), Some(grounds), true) = (&reply, grounds, goes_on) {
+            context.polls.learn(asking, grounds, answer);
+        }
+        (reply, goes_on)
+    }
+
+    async fn reply(self, context: &Arc<Context>, grounds: &mut Option<Grounds>) -> Result<Reply, Refusal> {
         let Self { request, body } = self;
         check_head(&request)?;
         let name = request.uri().path().strip_prefix(STREAMS).expect("it was read because it begins so");
         let name = StreamName::parse(name)?;
         if request.method() == Method::GET {
-            return subscribe::get(&request, &name, context).await;
+            return subscribe::get(&request, &name, context, grounds).await;
         }
         if name.is_call() {
             return call::post(&name, context).await.map(Reply::Whole);

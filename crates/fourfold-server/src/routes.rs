@@ -38,7 +38,7 @@ pub(crate) async fn answer(request: Request<Incoming>, peer: Option<IpAddr>, con
 
 async fn stream(request: Request<Incoming>, name: StreamName, context: &Arc<Context>) -> Result<Reply, Refusal> {
     match *request.method() {
-        Method::GET => subscribe::get(&request, &name, context).await,
+        Method::GET => subscribe::get(&request, &name, context, &mut None).await,
         Method::HEAD => subscribe::head(&name, context).await.map(Reply::Whole),
         Method::OPTIONS => Ok(Reply::Whole(answer::options(answer::METHODS))),
         Method::POST if name.is_call() => call::post(&name, context).await.map(Reply::Whole),

@@ -24,6 +24,7 @@ use tokio::{
 use crate::{
     Settings, answer, connection,
     context::{Context, Drain, Seat},
+    known_polls::KnownPolls,
     limits::{BACKLOG, HANDOVER_MAX, UNSENT_BYTES_MAX},
 };
 
@@ -89,6 +90,7 @@ impl Server {
                 drain: Arc::clone(&drain),
                 subscriptions: subscriptions.clone(),
                 calls: calls.clone(),
+                polls: KnownPolls::default(),
             });
             let (handover, sockets) = mpsc::channel(HANDOVER_MAX);
             threads.push(start_shard(relay, context, sockets, ending.clone())?);

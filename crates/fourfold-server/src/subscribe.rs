@@ -13,6 +13,7 @@ use crate::{
     answer::{self, Answer},
     connection::Reply,
     context::Context,
+    known_polls::Grounds,
     query::{Live, Query},
     timestamp,
     transports::{
@@ -23,10 +24,12 @@ use crate::{
     websocket::Handshake,
 };
 
+/// Answers a GET. A 304 that can be given again leaves its `grounds`.
 pub(crate) async fn get<B: Body>(
     request: &Request<B>,
     name: &StreamName,
     context: &Arc<Context>,
+    grounds: &mut Option<Grounds>,
 ) -> Result<Reply, Refusal> {
     let query = Query::parse(request.uri().query())?;
     let wanted = query.start()?;
@@ -87,11 +90,23 @@ pub(crate) async fn get<B: Body>(
         let reader = Reader::new(request, &query, cursor(&stream, start, context)?);
         return Ok(long_poll::begin(reader, waits, limit, form));
     }
+    let standing = stream.standing(); // Before it is judged by: if it still stands so later, nothing has come in between.
     let at = Cursor::place(&stream, start)?;
     if start == Start::Now {
         return Ok(Reply::Whole(short_poll::nothing(&stream, at, form)));
     }
-    short_poll::read(request, &query, &stream, at, form, context).await.map(Reply::Whole)
+    let answer = short_poll::read(request, &query, &stream, at, form, context).await?;
+    if answer.status() == StatusCode::NOT_MODIFIED && !changes_by_itself(&stream, at) {
+        *grounds = standing.map(|standing| Grounds { stream, standing });
+    }
+    Ok(Reply::Whole(answer))
+}
+
+/// Whether time alone can change what is read from `at` on, or reading counts as a use of the stream.
+fn changes_by_itself(stream: &Stream, at: u64) -> bool {
+    let config = stream.config();
+    let ages = config.retention.age_seconds.is_some() && at < stream.tail().position;
+    config.ttl_seconds.is_some() || config.expires_at_ms.is_some() || ages
 }
 
 pub(crate) async fn head(name: &StreamName, context: &Context) -> Result<Answer, Refusal> {

@@ -9,6 +9,7 @@
 //! - [`stream`]: a stream while it is hot: its tail, its recent records, who waits
 //! - [`relay`]: wakes the subscribers of a shard from within that shard
 //! - `sleepers`: the cursors of one shard that sleep on one stream
+//! - [`standing`]: whether a stream still is as somebody has seen it
 //! - [`streams`]: the streams that are hot
 //! - [`cursor`]: a subscriber's place, and what it reads next
 //! - [`fork`]: streams that begin with records of another one
@@ -26,6 +27,7 @@ pub mod listing;
 pub mod pace;
 pub mod relay;
 mod sleepers;
+pub mod standing;
 pub mod stream;
 pub mod streams;
 pub mod watch;
@@ -40,6 +42,7 @@ pub use fork::{Fork, ForkWish};
 pub use fourfold_protocol::{Portion, Segment};
 pub use frame::{Dialect, Frame};
 pub use relay::{Relay, RelayTask, Shard};
+pub use standing::Standing;
 pub use stream::{Stream, Tail};
 pub use streams::Streams;
 pub use watch::{Moved, Watch};

@@ -45,7 +45,7 @@ pub struct Stream {
     /// There before the stream is seen as closed.
     ending: OnceLock<Arc<str>>,
     /// `tail << 2 | deleted << 1 | closed`, so that a sleeper can look without the lock.
-    word: AtomicU64,
+    pub(crate) word: AtomicU64,
     /// How often every cursor was woken although nothing had moved.
     roused: AtomicU64,
     state: Mutex<State>,
@@ -74,7 +74,7 @@ pub(crate) struct State {
     /// By append, oldest first. An append's records share one allocation, so they are let go together.
     recent: VecDeque<Recent>,
     recent_bytes: usize,
-    pace: Pace,
+    pub(crate) pace: Pace,
 }
 
 /// One append.

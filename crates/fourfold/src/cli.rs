@@ -23,6 +23,14 @@ pub(crate) enum Command {
     Serve(Flags),
     /// Run the server and feed it this machine's vitals, four records a second, as the stream 'demo/vitals'
     Demo(Flags),
+    /// Hash and compress every file under a folder, or under one that is made, telling the progress in lines of JSON: the
+    /// demo's heavy task
+    #[command(hide = true)]
+    Pack {
+        /// If left out, one of {"megabytes": 1 to 512} is made, as standard input says
+        #[arg(value_name = "FOLDER")]
+        folder: Option<PathBuf>,
+    },
     /// Append lines to a stream, each once, also if the server restarts meanwhile
     Append(AppendArgs),
     /// Print a stream's records as they come

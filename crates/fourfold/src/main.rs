@@ -43,6 +43,8 @@ enum CommandError {
     #[error(transparent)]
     Serve(#[from] serve::ServeError),
     #[error(transparent)]
+    Pack(#[from] demo::PackError),
+    #[error(transparent)]
     Append(#[from] append::AppendError),
     #[error(transparent)]
     Tail(#[from] tail::TailError),
@@ -69,6 +71,7 @@ fn run(command: Command) -> Result<u8, CommandError> {
     match command {
         Command::Serve(flags) => serve::serve(configured(&flags)?, None, serve::announce)?,
         Command::Demo(flags) => demo::demo(configured(&flags)?)?,
+        Command::Pack { folder } => client_runtime()?.block_on(demo::pack(folder))?,
         Command::Append(args) => client_runtime()?.block_on(append::append(args))?,
         Command::Bench(args) => bench::bench(&args)?,
         Command::Tail(args) => client_runtime()?.block_on(tail::tail(args))?,

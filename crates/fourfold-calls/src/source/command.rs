@@ -29,6 +29,7 @@ use super::{
 use crate::{
     config::{Program, Target},
     limits::{KILLED_WAIT, PORTION_BYTES, STDERR_BYTES_MAX, STDERR_WAIT},
+    orphans,
 };
 
 /// A call's program.
@@ -237,7 +238,7 @@ fn command(program: &Program, order: &Order) -> Command {
     let mut command = Command::new(&program.command[0]);
     command.args(&program.command[1..]).env_clear().env("PATH", PATH);
     command.envs(program.environment.iter().map(|(name, value)| (name, &value.0)));
-    command.env("FOURFOLD_CALL_ID", &order.id);
+    command.env(orphans::ID, &order.id);
     command.env("FOURFOLD_CALL_REST", &order.rest);
     command.env("FOURFOLD_CALL_QUERY", order.query.as_deref().unwrap_or_default());
     if let Some(directory) = &program.directory {

@@ -319,6 +319,21 @@ mod tests {
         assert_eq!(hex(&encode_record(1, b"a")), "000000000000000161");
     }
 
+    /// The same of the forms that came later, each beside the first.
+    #[test]
+    fn later_forms_stay_readable() {
+        let head = &hex(&log().encode())[2..];
+        let ties = "010000000000000004ffffffffffffffff";
+        let mut log = Log { ties: Ties { gone: true, shown: 4, needs: NOTHING }, ..log() };
+        assert_eq!(hex(&log.encode()), format!("02{head}{ties}"));
+        log.head.ending = Some("{}".into());
+        assert_eq!(hex(&log.encode()), format!("03{head}{ties}000000027b7d"));
+        let mut named = named();
+        let name = hex(&named.encode())[2..].to_owned();
+        named.config.note = Some("n".into());
+        assert_eq!(hex(&named.encode()), format!("02000000016e{name}"));
+    }
+
     #[test]
     fn values_read_back() {
         assert_eq!(Named::decode(&named().encode()), Some(named()));
@@ -353,7 +368,9 @@ mod tests {
 
     #[test]
     fn a_value_that_is_cut_or_longer_is_refused() {
-        for bytes in [named().encode(), log().encode()] {
+        let noted = Named { config: StreamConfig { note: Some("n".into()), ..named().config }, ..named() };
+        let ended = Log { head: Head { ending: Some("{}".into()), ..log().head }, ..log() };
+        for bytes in [named().encode(), log().encode(), noted.encode(), ended.encode()] {
             for end in 0..bytes.len() {
                 assert!(Named::decode(&bytes[..end]).is_none() && Log::decode(&bytes[..end]).is_none());
             }

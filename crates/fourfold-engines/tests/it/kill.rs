@@ -16,7 +16,7 @@ use fourfold_stream::{Append, Create, Engine, Retention};
 
 use crate::ground::{ALL, keeping, name, open, plain, records, run};
 
-const DIR: &str = "FOURFOLD_VICTIM_DIR";
+pub(crate) const DIR: &str = "FOURFOLD_VICTIM_DIR";
 const ROUNDS: u32 = 20;
 const STREAMS: u64 = 3;
 /// Kept small, so that trimming and clearing away are under way when the blow falls.
@@ -28,7 +28,7 @@ fn nothing_acknowledged_is_lost_by_a_kill() {
     let mut acknowledged = [0_u64; STREAMS as usize];
     for round in 0..ROUNDS {
         let durability = if round % 2 == 0 { Durability::Synced } else { Durability::Os };
-        let told = killed(dir.path(), durability, 20 + u64::from(round) * 37 % 400);
+        let told = killed("kill::victim", dir.path(), durability, 20 + u64::from(round) * 37 % 400);
         for (stream, next) in told {
             let known = &mut acknowledged[stream];
             assert!(next > *known, "stream {stream} was at {known}, now {next}");
@@ -39,10 +39,10 @@ fn nothing_acknowledged_is_lost_by_a_kill() {
     assert!(acknowledged.iter().sum::<u64>() > u64::from(ROUNDS), "the victims did something: {acknowledged:?}");
 }
 
-/// What a victim told before it was killed after so many acknowledgements.
-fn killed(dir: &Path, durability: Durability, after: u64) -> Vec<(usize, u64)> {
+/// What a victim told before it was killed after so many acknowledgements: a stream's number, and how far it had come.
+pub(crate) fn killed(victim: &str, dir: &Path, durability: Durability, after: u64) -> Vec<(usize, u64)> {
     let mut victim = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "kill::victim", "--nocapture", "--test-threads=1"])
+        .args(["--exact", victim, "--nocapture", "--test-threads=1"])
         .env(DIR, format!("{}|{}", dir.display(), durability == Durability::Synced))
         .stdout(Stdio::piped())
         .spawn()

@@ -9,6 +9,7 @@ mod files;
 mod forks;
 mod ground;
 mod kill;
+mod kill_endings;
 mod kill_forks;
 mod model;
 mod producers;

@@ -97,7 +97,7 @@ async function listed(query) {
   return answer.json();
 }
 
-function shortType(contentType) {
+function shortType(contentType = "") {
   const bare = contentType.split(";")[0].trim();
   return bare === "application/json" ? "json" : bare.replace(/^text\/plain$/, "text");
 }

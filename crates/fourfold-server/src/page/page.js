@@ -1,5 +1,7 @@
 // The page: which stream is chosen, its four panels, and what the header says of them.
 
+import { CallView, isCall } from "./call_view.js";
+import { Calls } from "./calls.js";
 import { Catalog, entryOf, firstEntry } from "./catalog.js";
 import { CodeCard } from "./code_card.js";
 import { appendForm, creationForm } from "./forms.js";
@@ -16,6 +18,8 @@ const TOLD = new Set(["cut", "closed", "error"]); // states worth interrupting a
 
 const slots = slotsIn(document);
 const catalog = new Catalog(slots);
+const calls = new Calls(slots);
+const callView = new CallView(slots, choose);
 let stream = null;
 let start = "now";
 let panels = [];
@@ -40,7 +44,7 @@ async function choose() {
 
 function show(entry) {
   leave();
-  stream = new Stream(entry.name, entry.contentType);
+  stream = new Stream(entry.name, entry.contentType ?? ""); // a call whose target has not answered yet has none
   document.title = `${stream.name} · Fourfold`;
   slots.empty.hidden = true;
   slots.chosen.hidden = false;
@@ -50,22 +54,28 @@ function show(entry) {
   slots.append.elements.record.value = stream.isJson ? '{"note":"hello from this page"}' : "hello from this page";
   say(slots["append-answer"], "");
   catalog.choose(stream.name);
+  calls.choose(stream.name);
+  slots.append.hidden = isCall(stream.name); // Only its target writes to it, and all of it is looked for.
+  slots.start.hidden = isCall(stream.name);
+  callView.show(stream);
 
   // All four begin at one and the same offset: the tail as the listing saw it.
-  const offset = start === "now" ? entry.streamNextOffset : start;
+  const offset = from() === "now" ? entry.streamNextOffset : from();
   const on = { changed: summarize, switched: announceSwitch, codeWanted: (panel) => cards[panels.indexOf(panel)].reveal() };
   panels = Object.keys(TRANSPORTS).map((transport) => new Panel(stream, transport, offset, on));
   cards = panels.map(() => new CodeCard());
   slots.panels.replaceChildren(...panels.map((panel) => panel.element));
   slots.codes.replaceChildren(...cards.map((card) => card.element));
   showCode();
-  for (const panel of panels) panel.start();
+  if (stream.contentType !== "") for (const panel of panels) panel.start();
 }
 
 function showEmpty(name, fault) {
   leave();
   stream = null;
   catalog.choose("");
+  calls.choose("");
+  callView.hide();
   document.title = "Fourfold";
   slots.chosen.hidden = true;
   slots.empty.hidden = false;
@@ -78,6 +88,10 @@ function showEmpty(name, fault) {
 function leave() {
   for (const panel of panels) panel.stop();
   panels = [];
+}
+
+function from() {
+  return isCall(stream.name) ? "-1" : start;
 }
 
 async function startFrom(offset) {
@@ -93,7 +107,7 @@ async function startFrom(offset) {
 }
 
 function showCode() {
-  panels.forEach((panel, index) => cards[index].show(stream, panel.subscription.transport, start));
+  panels.forEach((panel, index) => cards[index].show(stream, panel.subscription.transport, from()));
 }
 
 function announceSwitch(panel) {
@@ -148,4 +162,5 @@ addEventListener("hashchange", () => {
 setInterval(() => panels.forEach((panel) => panel.tick()), 1000);
 
 catalog.refresh();
+calls.refresh();
 choose();

@@ -195,11 +195,13 @@ impl<M: Manner> Follow<M> {
 
     /// Writes what is new as long as that needs no waiting.
     fn drain(&mut self) -> io::Result<Drained> {
-        if !self.manner.fits(self.cursor.stream()) {
-            return Ok(Drained::Ended(Ended::Closed));
-        }
         for _ in 0..PORTIONS_A_TURN {
-            match self.cursor.next(&self.manner, PORTION) {
+            let next = self.cursor.next(&self.manner, PORTION);
+            // After the read: what was read may be what the head does not fit.
+            if !self.manner.fits(self.cursor.stream()) {
+                return Ok(Drained::Ended(Ended::Closed));
+            }
+            match next {
                 Next::Frame(frame) => {
                     let rest = line::write_now(&self.socket, self.framed(frame.bytes))?;
                     if !rest.is_empty() {
@@ -226,6 +228,7 @@ impl<M: Manner> Follow<M> {
             Drained::Ended(Ended::Closed) => Ok(true),
             Drained::Ended(Ended::Deleted) => self.say_goodbye(STREAM_DELETED, None).await.map(|()| true),
             Drained::Behind => match self.cursor.catch_up(&*self.context.engine, &self.manner, PORTION).await {
+                Ok(_) if !self.manner.fits(self.cursor.stream()) => Ok(true),
                 Ok(frame) => {
                     self.write(frame.bytes).await?;
                     tokio::task::yield_now().await; // An engine in memory never waits by itself.

@@ -11,6 +11,9 @@ use super::follow;
 /// The media type of a message by itself.
 pub(crate) const MESSAGE: &str = "application/vnd.fourfold.message+json";
 
+/// The media type that is told of a stream as long as its own is not decided: bytes, of which there are none.
+pub(crate) const UNDECIDED: &str = "application/octet-stream";
+
 /// A form of an answer, by the request's `Accept`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -31,7 +34,7 @@ impl Form {
 
     pub(crate) fn content_type(self, stream: &Stream) -> &str {
         match self {
-            Self::Base if stream.is_undecided() => "application/octet-stream",
+            Self::Base if stream.is_undecided() => UNDECIDED,
             Self::Base => &stream.config().content_type,
             Self::Message => MESSAGE,
         }

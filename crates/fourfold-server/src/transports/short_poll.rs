@@ -6,7 +6,7 @@ use fourfold_protocol::{Portion, Record, Refusal, Start};
 use fourfold_stream::{Limit, ReadError, Stream};
 use http::{Request, StatusCode, header, response::Parts};
 
-use super::form::Form;
+use super::form::{Form, UNDECIDED};
 use crate::{
     answer::{self, Answer},
     context::{Context, not_found, unavailable},
@@ -54,7 +54,7 @@ pub(crate) async fn read<B>(
         parts.status = StatusCode::NOT_MODIFIED;
         return Ok(answer::empty(parts));
     }
-    Ok(answer::full(parts, form.body(&portion(stream, &records, next, up_to_date, closed))))
+    Ok(full(parts, form, &portion(stream, &records, next, up_to_date, closed)))
 }
 
 /// What there is from `at` on, for a request that is not itself a read.
@@ -74,7 +74,7 @@ pub(crate) async fn from_here(
     parts.headers.remove(header::ETAG);
     answer::put(&mut parts, header::CONTENT_TYPE, form.content_type(stream));
     answer::put(&mut parts, header::CACHE_CONTROL, "no-store");
-    Ok(answer::full(parts, form.body(&portion(stream, &records, next, up_to_date, closed))))
+    Ok(full(parts, form, &portion(stream, &records, next, up_to_date, closed)))
 }
 
 /// The answer to `offset=now`: where the tail is.
@@ -87,7 +87,7 @@ pub(crate) fn nothing(stream: &Stream, at: u64, form: Form) -> Answer {
     parts.headers.remove(header::ETAG);
     answer::put(&mut parts, header::CONTENT_TYPE, form.content_type(stream));
     answer::put(&mut parts, header::CACHE_CONTROL, "no-store");
-    answer::full(parts, form.body(&portion(stream, &[], at, up_to_date, closed)))
+    full(parts, form, &portion(stream, &[], at, up_to_date, closed))
 }
 
 /// Adds what a live answer has beyond a plain one.
@@ -97,6 +97,13 @@ pub(crate) fn add_cursor(answer: &mut Answer, stream: &Arc<Stream>, seen: Option
     }
     let cursor = stream.interval_after(seen).to_string();
     answer.headers_mut().insert(answer::STREAM_CURSOR, cursor.parse().expect("digits are a header value"));
+}
+
+/// The answer with its body. If the media type was decided since the head was made, there were no records: of bytes, as the head says, that is nothing.
+fn full(parts: Parts, form: Form, portion: &Portion<'_>) -> Answer {
+    let of_bytes = || parts.headers.get(header::CONTENT_TYPE).is_some_and(|value| value == UNDECIDED);
+    let body = if portion.records.is_empty() && of_bytes() { Vec::new() } else { form.body(portion) };
+    answer::full(parts, body)
 }
 
 fn portion<'a>(stream: &'a Stream, records: &'a [Record], next: u64, up_to_date: bool, closed: bool) -> Portion<'a> {

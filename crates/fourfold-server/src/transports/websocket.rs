@@ -416,7 +416,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::{Settings, context::Drain};
+    use crate::{Settings, context::Drain, known_polls::KnownPolls};
 
     #[tokio::test]
     async fn who_has_sent_many_messages_lets_others_run() {
@@ -438,7 +438,8 @@ mod tests {
         let calls = Calls::start(Arc::clone(&engine), settings.calls.clone()).await.unwrap();
         let (drain, shard) = (Arc::<Drain>::default(), shards[0].shard());
         let seat = drain.seat(1).unwrap();
-        let context = Arc::new(Context { engine, shard, settings, drain, subscriptions, calls });
+        let context =
+            Arc::new(Context { engine, shard, settings, drain, subscriptions, calls, polls: KnownPolls::default() });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (tcp, _) = listener.accept().await.unwrap();

@@ -17,6 +17,7 @@ mod endings;
 mod extra;
 mod gaps;
 mod heartbeats;
+mod known_polls;
 mod lifetime;
 mod message_form;
 mod pipelining;

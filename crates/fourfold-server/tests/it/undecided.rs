@@ -15,7 +15,7 @@ use crate::{
     websocket::WebSocket,
 };
 
-const ENDING: &str = r#"{"outcome":"failed","error":"Zürich 💥","stderr":"LONG"}"#;
+const ENDING: &str = r#"{"outcome":"failed","error":"Zürich 💥\u007f","stderr":"LONG"}"#;
 
 /// Nothing waits in the memory engine.
 fn now<T>(mut pending: Pending<T>) -> T {
@@ -120,7 +120,7 @@ fn how_a_stream_ended_is_told_wherever_its_end_is() {
     for message in [lines.line().expect("the end"), sse.event_named("control").json(), socket.json()] {
         assert_eq!((&message["streamClosed"], &message["ending"]), (&json!(true), &whole));
     }
-    let brief = r#"{"error":"Z\u00fcrich \ud83d\udca5","outcome":"failed"}"#;
+    let brief = r#"{"error":"Z\u00fcrich \ud83d\udca5\u007f","outcome":"failed"}"#;
     let polled = poll.answer();
     assert_eq!((polled.header("stream-closed"), polled.header("stream-ending")), ("true", brief));
     let read = harness.get(&(url("s") + "?offset=-1")).expect(200);

@@ -70,7 +70,7 @@ pub(crate) struct BenchArgs {
     /// Readers of a stream to which nothing is appended until the end; tells what each costs in memory
     #[arg(help_heading = LOAD, long, default_value = "0", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub(crate) idle: u32,
-    /// Readers that ask and then never read
+    /// Readers that ask and then never read; their receive buffers have 64 KiB
     #[arg(help_heading = LOAD, long, default_value = "0", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(..=100_000))]
     pub(crate) stalled: u32,
     /// How often a short poll asks when there was nothing new

@@ -23,6 +23,7 @@ use rustix::{
         epoll::{self, CreateFlags, EventData, EventFlags},
     },
 };
+use socket2::SockRef;
 
 use super::{
     args::Transport,
@@ -59,6 +60,10 @@ pub(crate) struct Readers {
 
 /// What one read can take: a burst of large records in few reads.
 const BUFFER_BYTES: usize = 256 * 1024;
+
+/// What the kernel takes for a reader that never reads. Its own bound of megabytes would make such a reader one like others until it is full,
+/// which at a slow rate takes minutes.
+const STALLED_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Readinesses taken at once. More would only make the first wait for the last.
 const EVENTS_MAX: usize = 256;
@@ -139,7 +144,9 @@ impl Readers {
         let opened = self.connector.connect().and_then(|socket| {
             let mut reader = Reader::new(socket, role, stream);
             reader.ask(&self.manner, &mut self.scratch, &mut self.tally)?;
-            if role != Role::Stalled {
+            if role == Role::Stalled {
+                SockRef::from(&reader.socket).set_recv_buffer_size(STALLED_BUFFER_BYTES)?;
+            } else {
                 self.watch(&reader, index)?;
             }
             Ok(reader)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! vitals, replay ── feed ──┐
-//! tasks ── work ───────────┼─► the server, over the public wire ─┬─► the page at /demo, straight
+//! calls ── pack ───────────┼─► the server, over the public wire ─┬─► the page at /demo, straight
 //! rooms ── notices ────────┘                                     └─► the page, through weather/ (faults on request)
 //! ```
 //!
@@ -27,17 +27,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpListener, runtime::Handle, sync::mpsc};
+use tokio::{net::TcpListener, sync::mpsc};
 
 use crate::{
     config::ServeConfig,
-    message::Format,
-    producer::Producer,
     retry::tell,
     serve::{ServeError, announce, serve},
 };
 use feed::{FeedError, Kept};
 use site::{Open, Site};
+pub(crate) use work::{PackError, pack};
 
 /// A day, and about seven hours at least if the disk is small.
 const VITALS: Kept = Kept { stream: "demo/vitals", age: Duration::from_secs(86_400), records: 100_000 };
@@ -48,14 +47,15 @@ const VITALS_EVERY: Duration = Duration::from_millis(250);
 /// A quarter of an hour of the replay.
 const REPLAY: Kept = Kept { stream: replay::STREAM, age: Duration::from_secs(3_600), records: 20_000 };
 
-/// As long as the tasks themselves can be read.
-const TASK_LIST: Kept = Kept { stream: "demo/tasks", age: Duration::from_secs(3_600), records: 50 };
-
 /// Notices on their way into their stream; then whoever has one waits.
 const NOTICES_MAX: usize = 64;
 
 /// Runs the command: the server on this thread, until it ends; the rest on another.
-pub(crate) fn demo(config: ServeConfig) -> Result<(), ServeError> {
+pub(crate) fn demo(mut config: ServeConfig) -> Result<(), ServeError> {
+    match tasks::call() {
+        Ok(call) => drop(config.calls.insert(tasks::CALL.to_owned(), call)),
+        Err(error) => tell(&format!("the demo has no tasks: {error}")),
+    }
     let site = Arc::new(Site::default());
     let extra = Arc::clone(&site);
     serve(config, Some(extra), move |address| {
@@ -84,9 +84,8 @@ fn run(server: SocketAddr, site: &Site) -> io::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let weather_port = listener.local_addr()?.port();
         let (notices, noticed) = mpsc::channel(NOTICES_MAX);
-        let (list, listed) = mpsc::channel(NOTICES_MAX);
         // All streams are there before the site is: its page begins to read at once.
-        for kept in [VITALS, REPLAY, TASK_LIST, notices::STREAM] {
+        for kept in [VITALS, REPLAY, notices::STREAM] {
             told("a stream is not there", async { feed::ensured(&url, kept).await.map(drop) }).await;
         }
         let mut rooms = Vec::new();
@@ -96,19 +95,17 @@ fn run(server: SocketAddr, site: &Site) -> io::Result<()> {
                 Err(error) => tell(&format!("the room {room} is not open: {error}")),
             }
         }
-        told("the abandoned tasks are not closed", tasks::close_abandoned(&url)).await;
-        let tasks = tasks::Tasks::new(url.clone(), Handle::current(), list, notices.clone());
         // It is set once, here.
-        let _ = site.open.set(Open { tasks, weather_port });
+        let _ = site.open.set(Open { weather_port });
         for (room, opened) in rooms {
             tokio::spawn(told("a room is not listened to", notices::listen(room, opened, notices.clone())));
         }
-        let (of_replay, of_list, of_notices) = (url.clone(), url.clone(), url.clone());
+        let (of_replay, of_tasks, of_notices) = (url.clone(), url.clone(), url.clone());
         tokio::join!(
             weather::serve(listener, server, Arc::clone(&site.visitors)),
             told("the stream demo/vitals is not fed", vitals(&url)),
             told("the stream demo/seattle is not fed", replay(&of_replay)),
-            told("the stream demo/tasks is not fed", task_list(&of_list, listed)),
+            told("the ends of tasks are not told", tasks::listen(&of_tasks, notices)),
             told("the stream demo/notices is not fed", notices::publish(&of_notices, noticed)),
         );
         Ok(())
@@ -137,11 +134,6 @@ async fn vitals(url: &str) -> Result<(), FeedError> {
 async fn replay(url: &str) -> Result<(), FeedError> {
     let series = replay::Replay::new();
     feed::feed(url, REPLAY, replay::EVERY, move |n, at| Ok(series.record(n, at))).await
-}
-
-async fn task_list(url: &str, mut listed: mpsc::Receiver<crate::producer::Record>) -> Result<(), FeedError> {
-    let (client, retry) = feed::ensured(url, TASK_LIST).await?;
-    Ok(Producer::new(client, Format::Json, retry).run(&mut listed, |_| {}).await?)
 }
 
 /// Where a client on this machine reaches a server that listens on all addresses.

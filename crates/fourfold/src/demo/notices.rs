@@ -6,10 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{
-    feed::{FeedError, Kept, ensured, last_number, now_ms, read_on, record},
-    work::Outcome,
-};
+use super::feed::{FeedError, Kept, ensured, last_number, now_ms, read_on, record};
 use crate::{client::Client, message::Format, producer::Producer, retry::Retry};
 
 /// The stream of notifications; each visitor has a read position of its own, which is a stream, too.
@@ -28,8 +25,8 @@ const EXCERPT_MAX: usize = 120;
 /// Something that happened.
 #[derive(Debug)]
 pub(super) enum Notice {
-    /// A task has ended; without an outcome it failed.
-    Task { task: String, outcome: Option<Outcome> },
+    /// A task has ended.
+    Task { task: String, text: String },
     /// Somebody wrote.
     Chat { room: &'static str, said: Said },
 }
@@ -104,14 +101,7 @@ pub(super) async fn publish(url: &str, mut notices: mpsc::Receiver<Notice>) -> R
 
 fn described(notice: Notice) -> Value {
     match notice {
-        Notice::Task { task, outcome: Some(outcome) } => {
-            let (megabytes, seconds) = (outcome.bytes / 1_000_000, outcome.seconds);
-            let text = format!("Task {task} has packed {megabytes} MB in {seconds:.1} s");
-            json!({"kind": "task", "task": task, "text": text})
-        }
-        Notice::Task { task, outcome: None } => {
-            json!({"kind": "task", "task": task, "text": format!("Task {task} has failed")})
-        }
+        Notice::Task { task, text } => json!({"kind": "task", "task": task, "text": text}),
         Notice::Chat { room, said } => {
             let cut = |text: &str| text.chars().take(EXCERPT_MAX).collect::<String>();
             json!({"kind": "chat", "room": room, "by": cut(&said.by), "from": cut(&said.from), "text": cut(&said.text)})

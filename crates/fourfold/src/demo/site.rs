@@ -12,7 +12,7 @@ use super::{
     assets,
     notices::{self, ROOMS},
     replay,
-    tasks::{MEGABYTES_MAX, PREFIX, TASKS_MAX, Tasks, Wish},
+    tasks::CALL,
     weather::{Faults, Visitors},
 };
 
@@ -32,7 +32,6 @@ pub(super) struct Site {
 /// What is known once the server listens.
 #[derive(Debug)]
 pub(super) struct Open {
-    pub(super) tasks: Tasks,
     /// The port of the relay, on loopback.
     pub(super) weather_port: u16,
 }
@@ -63,8 +62,6 @@ impl Site {
         }
         let token = path.strip_prefix("network/");
         match (path, request.method()) {
-            ("tasks", &Method::POST) => begin(&open.tasks, request.body()).await,
-            ("tasks", _) => Err(not_allowed("POST")),
             (_, &Method::PUT) if token.is_some() => self.change(token.unwrap_or_default(), request.body()),
             (_, &Method::GET | &Method::HEAD) => match token {
                 Some(token) if Visitors::is_token(token) => Ok(told(StatusCode::OK, &json!(self.visitors.get(token)))),
@@ -101,39 +98,11 @@ fn config(open: &Open) -> Value {
         "streams": {
             "vitals": super::VITALS.stream,
             "replay": replay::STREAM,
-            "tasks": super::TASK_LIST.stream,
-            "task": PREFIX,
             "notices": notices::STREAM.stream,
             "rooms": ROOMS.map(|room| json!({"name": room, "stream": notices::room_stream(room)})),
         },
-        "tasksMax": TASKS_MAX,
+        "call": CALL,
     })
-}
-
-async fn begin(tasks: &Tasks, body: &[u8]) -> Result<Response<Bytes>, Refusal> {
-    let body = if body.is_empty() { b"{}" } else { body };
-    let wish: Wish =
-        serde_json::from_slice(body).map_err(|error| Refusal::new(Code::InvalidJson, error.to_string()))?;
-    if !(1..=MEGABYTES_MAX).contains(&wish.megabytes) {
-        return Err(Refusal::new(Code::InvalidQuery, format!("megabytes is 1 to {MEGABYTES_MAX}")));
-    }
-    let Some(seat) = tasks.seat() else {
-        return Ok(too_many(&format!("{TASKS_MAX} tasks run already: wait until one has ended"), 5));
-    };
-    match tasks.start(seat, wish).await {
-        Ok(entry) => {
-            let mut answer = told(StatusCode::CREATED, &entry);
-            let at = format!("/v1/stream/{}", entry["stream"].as_str().unwrap_or_default());
-            if let Ok(at) = at.parse() {
-                answer.headers_mut().insert(header::LOCATION, at);
-            }
-            Ok(answer)
-        }
-        Err(error) => {
-            tracing::error!(%error, "a task of the demo does not start");
-            Err(Refusal::new(Code::Internal, "the task does not start"))
-        }
-    }
 }
 
 fn told(status: StatusCode, value: &Value) -> Response<Bytes> {

@@ -1,176 +1,129 @@
-//! Heavy tasks on request: each has a thread and a stream of its own. The stream carries progress, then the result, and is
-//! closed: whoever reads it later, or for the second time, sees the same.
+//! Heavy tasks on request: a call of the server, whose program is this very command. What it tells is a stream of the server's, which ends with
+//! the result and outlives whoever asked; here is only how it is configured, and who says in the notices that one has ended.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::SeqCst},
-};
+use std::{collections::BTreeSet, io, time::Duration};
 
+use fourfold_calls::CallConfig;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::sync::mpsc;
 
 use super::{
-    feed::{FeedError, now_ms, record},
+    feed::{FeedError, read_on},
     notices::Notice,
-    work::{Outcome, work},
+    work::WISH_BYTES_MAX,
 };
 use crate::{
     client::Client,
-    failure::checked,
-    message::Format,
-    producer::{Producer, Record},
-    retry::{Retry, random, tell},
+    failure::{Failure, checked},
+    retry::Retry,
 };
 
-/// Where the streams of tasks are.
-pub(super) const PREFIX: &str = "demo/tasks/";
+/// `POST /v1/call/demo-pack`, with `{"megabytes":256}`.
+pub(super) const CALL: &str = "demo-pack";
 
 /// Tasks at once: each takes a core, and a demo should not take the machine.
 pub(super) const TASKS_MAX: usize = 2;
 
-/// The largest file, in millions of bytes: half a gigabyte of a disk that is not ours.
-pub(super) const MEGABYTES_MAX: u64 = 512;
+/// How often the list of calls is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a finished task can be read, in seconds.
-const TTL_SECONDS: u64 = 3_600;
+/// The newest calls that are looked at: far more than can end between two looks.
+const LOOKED_AT_MAX: usize = 20;
 
-/// Progress on its way: a stream that cannot keep up slows the task.
-const UNSENT_MAX: usize = 16;
-
-/// What `POST /demo/tasks` takes.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Wish {
-    #[serde(default = "megabytes_default")]
-    pub(super) megabytes: u64,
-}
-
-const fn megabytes_default() -> u64 {
-    256
-}
-
-/// Starts tasks.
-#[derive(Debug)]
-pub(super) struct Tasks {
-    url: String,
-    /// Where the producers of the tasks run.
-    runtime: Handle,
-    running: Arc<AtomicUsize>,
-    /// The stream that lists tasks.
-    list: mpsc::Sender<Record>,
-    notices: mpsc::Sender<Notice>,
-}
-
-/// A task's place among those that run.
-#[derive(Debug)]
-pub(super) struct Seat(Arc<AtomicUsize>);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
-    }
-}
-
-impl Tasks {
-    pub(super) fn new(url: String, runtime: Handle, list: mpsc::Sender<Record>, notices: mpsc::Sender<Notice>) -> Self {
-        Self { url, runtime, running: Arc::default(), list, notices }
-    }
-
-    /// A seat, unless all are taken.
-    pub(super) fn seat(&self) -> Option<Seat> {
-        let seat = Seat(Arc::clone(&self.running));
-        // Counted before it is judged; an unfit seat gives itself back.
-        (self.running.fetch_add(1, SeqCst) < TASKS_MAX).then_some(seat)
-    }
-
-    /// Creates the stream, and begins. What it returns is also in the list of tasks.
-    pub(super) async fn start(&self, seat: Seat, wish: Wish) -> Result<Value, FeedError> {
-        let id = format!("{:08x}", random() >> 32);
-        let stream = format!("{PREFIX}{id}");
-        let client = Client::new(&self.url, &stream)?;
-        let mut retry = Retry::new(client.server(), None);
-        let ttl = [("stream-ttl", TTL_SECONDS.to_string())];
-        client.ensure(Some("application/json"), &ttl, &mut retry).await?;
-        let entry = json!({"task": id, "stream": stream, "megabytes": wish.megabytes, "at": now_ms()});
-        let (sender, receiver) = mpsc::channel(UNSENT_MAX);
-        let (notices, name) = (self.notices.clone(), id.clone());
-        let (outcomes, outcome) = tokio::sync::oneshot::channel();
-        self.runtime.spawn(async move {
-            if let Err(error) = publish(client, receiver, retry).await {
-                tell(&format!("the progress of task {name} is not told: {error}"));
-            }
-            // Only now, so that what the notice speaks of is there.
-            if let Ok(outcome) = outcome.await {
-                let _ = notices.send(Notice::Task { task: name, outcome }).await;
-            }
-            drop(seat);
-        });
-        let _ = self.list.send(record(entry.to_string())).await;
-        let bytes = wish.megabytes.saturating_mul(1_000_000);
-        std::thread::spawn(move || {
-            let outcome = run(&id, bytes, &sender);
-            drop(sender);
-            let _ = outcomes.send(outcome);
-        });
-        Ok(entry)
-    }
-}
-
-/// Appends what comes, and closes the stream behind it.
-async fn publish(client: Client, mut records: mpsc::Receiver<Record>, mut retry: Retry) -> Result<(), FeedError> {
-    let mut producer = Producer::new(client.clone(), Format::Json, Retry::new(client.server(), None));
-    producer.run(&mut records, |_| {}).await?;
-    Ok(client.close(&mut retry).await?)
-}
-
-/// The work, with a number in each record. If the stream takes no more the work goes on for its result.
-fn run(task: &str, bytes: u64, records: &mpsc::Sender<Record>) -> Option<Outcome> {
-    let mut n = 0;
-    let mut send = |mut value: Value| {
-        n += 1;
-        value["task"] = task.into();
-        value["n"] = n.into();
-        let _ = records.blocking_send(record(value.to_string()));
+/// What the server is to run.
+pub(super) fn call() -> io::Result<CallConfig> {
+    let program = std::env::current_exe()?;
+    let text = |path: std::path::PathBuf| {
+        path.into_os_string().into_string().map_err(|_| io::Error::other("a path of this machine is not UTF-8"))
     };
-    let worked = work(bytes, |progress| send(serde_json::to_value(progress).expect("numbers and words are JSON")));
-    match worked {
-        Ok(outcome) => {
-            send(json!({"progress": 1, "result": outcome}));
-            Some(outcome)
+    let typed = json!({
+        "command": [text(program)?, "pack"],
+        "content-type": "application/json",
+        "environment": { "TMPDIR": text(std::env::temp_dir())? },
+        "body-bytes-max": WISH_BYTES_MAX,
+        "at-once": TASKS_MAX,
+        "keep": "1h",
+    });
+    serde_json::from_value(typed).map_err(io::Error::other)
+}
+
+/// A call, as far as it matters here.
+#[derive(Debug, Deserialize)]
+struct Listed {
+    id: String,
+    ending: Option<Ending>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Ending {
+    outcome: String,
+}
+
+/// Tells of each task that ends from now on, for ever.
+pub(super) async fn listen(url: &str, notices: mpsc::Sender<Notice>) -> Result<(), FeedError> {
+    let client = Client::new(url, super::notices::STREAM.stream)?;
+    let mut retry = Retry::new(client.server(), None);
+    let mut known: Option<BTreeSet<String>> = None;
+    loop {
+        let calls = match look(&client).await {
+            Ok(calls) => calls,
+            Err(Failure::Passing { why, after }) => {
+                retry.wait(&why, after).await?;
+                continue;
+            }
+            Err(failure) => return Err(failure.into()),
+        };
+        retry.reset();
+        let ended: Vec<(&str, &str)> = calls
+            .iter()
+            .rev()
+            .filter_map(|call| Some((call.id.as_str(), call.ending.as_ref()?.outcome.as_str())))
+            .collect();
+        if let Some(known) = &known {
+            for (id, outcome) in ended.iter().filter(|(id, _)| !known.contains(*id)) {
+                let text = words(url, id, outcome).await?;
+                let _ = notices.send(Notice::Task { task: (*id).to_owned(), text }).await;
+            }
         }
-        Err(error) => {
-            send(json!({"failed": error.to_string()}));
-            None
-        }
+        // Those that had ended before the first look are no news.
+        known = Some(ended.into_iter().map(|(id, _)| id.to_owned()).collect());
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-/// Closes the streams of tasks that ended with an earlier process, and says so in them.
-pub(super) async fn close_abandoned(url: &str) -> Result<(), FeedError> {
+async fn look(client: &Client) -> Result<Vec<Listed>, Failure> {
     #[derive(Deserialize)]
-    struct Listing {
-        streams: Vec<Listed>,
+    struct Page {
+        calls: Vec<Listed>,
     }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Listed {
-        name: String,
-        stream_closed: bool,
+    let url = format!("{}/v1/calls?name={CALL}&limit={LOOKED_AT_MAX}", client.server());
+    let body = checked(client.get(&url).send().await?).await?.bytes().await?;
+    let page: Page = serde_json::from_slice(&body).map_err(|error| Failure::Garbled(error.to_string()))?;
+    Ok(page.calls)
+}
+
+async fn words(url: &str, id: &str, outcome: &str) -> Result<String, FeedError> {
+    let task = &id[id.len().saturating_sub(6)..];
+    if outcome != "finished" {
+        return Ok(format!("Task {task} was not finished: {outcome}"));
     }
-    let any = Client::new(url, PREFIX.trim_end_matches('/'))?;
-    let listed = format!("{}/v1/stream/?limit=1000&prefix={PREFIX}", any.server());
-    let response = checked(any.get(&listed).send().await.map_err(crate::failure::Failure::from)?).await?;
-    let body = response.bytes().await.map_err(crate::failure::Failure::from)?;
-    let Ok(Listing { streams }) = serde_json::from_slice(&body) else { return Ok(()) };
-    for Listed { name, .. } in streams.into_iter().filter(|listed| !listed.stream_closed) {
-        let client = Client::new(url, &name)?;
-        let retry = Retry::new(client.server(), None);
-        let (sender, records) = mpsc::channel(1);
-        let failed = json!({"task": name.trim_start_matches(PREFIX), "failed": "the server was stopped meanwhile"});
-        let _ = sender.send(record(failed.to_string())).await;
-        drop(sender);
-        publish(client, records, retry).await?;
+    let client = Client::new(url, &format!("calls/{id}"))?;
+    let message = read_on(&client, "-1", "", &mut Retry::new(client.server(), None)).await?;
+    let last = message.records.last().and_then(|record| serde_json::from_str::<Value>(record.get()).ok());
+    let result = last.unwrap_or_default()["result"].take();
+    let megabytes = result["bytes"].as_u64().unwrap_or_default() / 1_000_000;
+    let seconds = result["seconds"].as_f64().unwrap_or_default();
+    Ok(format!("Task {task} has packed {megabytes} MB in {seconds:.1} s"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_call_is_a_configuration() {
+        let call = call().unwrap();
+        assert_eq!((call.kind(), call.at_once), ("command", Some(TASKS_MAX)));
     }
-    Ok(())
 }

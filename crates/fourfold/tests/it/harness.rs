@@ -38,11 +38,17 @@ pub(crate) struct Finished {
 
 /// Starts `fourfold` with these arguments.
 pub(crate) fn fourfold(arguments: &[&str]) -> Running {
+    fourfold_with(arguments, &[])
+}
+
+/// The same with these variables.
+pub(crate) fn fourfold_with(arguments: &[&str], variables: &[(&str, &str)]) -> Running {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fourfold"));
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FOURFOLD_")) {
         command.env_remove(name);
     }
+    command.envs(variables.iter().copied());
     let mut child = command.spawn().expect("the command was built for this test");
     let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
     let mut errors = child.stderr.take().expect("stderr is piped");

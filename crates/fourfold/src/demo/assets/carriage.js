@@ -78,7 +78,7 @@ export class Carriage {
 
   #draw() {
     for (const line of this.#lines.values()) line.transport = transportOf(line.following?.state) ?? line.transport
-    const state = this.#lines.get(this.#leading)?.following?.state ?? { name: "connecting", transport: "websocket" }
+    const state = this.#lines.get(this.#leading)?.following?.state ?? (this.#lines.size ? { name: "connecting", transport: "websocket" } : { name: "idle" })
     const transport = transportOf(state)
     const { dataset } = this.#panel
     dataset.state = state.name
@@ -102,6 +102,7 @@ const transportOf = (state) => (state?.name === "live" || state?.name === "catch
 function words(state) {
   if (state.name === "connecting") return `trying ${TRANSPORTS[state.transport]}`
   if (state.name === "waiting") return `waiting ${Math.max(0, Math.ceil((state.until - Date.now()) / 1000))} s: ${state.why}`
+  if (state.name === "idle") return "nothing to follow yet"
   if (state.name === "closed") return "complete: the stream is closed"
   if (state.name === "refused") return `refused: ${state.problem.title}`
   return `${state.name} · ${TRANSPORTS[state.transport]}`

@@ -19,7 +19,7 @@ try {
   let look = () => {}
   const [talk] = await Promise.all([
     chat(panels.chat, { streams, visitor, onLook: () => look() }),
-    progress(panels.progress, { streams }),
+    progress(panels.progress, { name: config.call }),
     rates(panels.rates, { streams }),
   ])
   const bell = await notices(panels.notices, { streams, visitor, chat: talk })

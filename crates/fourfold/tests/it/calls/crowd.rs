@@ -85,8 +85,8 @@ fn five_hundred_calls_at_once_are_exact_in_bounded_memory_and_one_more_is_refuse
 }
 
 #[test]
-fn a_hundred_megabytes_go_through_in_bounded_memory() {
-    const BYTES: usize = 100 << 20;
+fn a_flood_goes_through_in_bounded_memory() {
+    const BYTES: usize = 256 << 20;
     let upstream =
         Upstream::start(|_| vec![head("200 OK", &[&format!("content-length: {BYTES}")]), Step::Flood(BYTES)]);
     let server = serving(&url("flood", &upstream.url("flood"), ""));
@@ -122,8 +122,9 @@ fn a_hundred_megabytes_go_through_in_bounded_memory() {
     });
 }
 
-/// What the engine itself may hold of a flood: its memory tables and caches, not the flood.
-const FLOOD_KIB_MAX: u64 = 80 << 10;
+/// What the engine itself may hold of a flood: a memory table of 64 MiB, the one before it while a busy machine writes that to the disk, caches;
+/// not the flood.
+const FLOOD_KIB_MAX: u64 = 192 << 10;
 
 /// Its share of the memory.
 fn pss_kib(pid: u32) -> u64 {
