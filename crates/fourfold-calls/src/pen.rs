@@ -2,7 +2,12 @@
 //!
 //! What is read and not yet durable is bounded: a pen that is full takes nothing until the append under way is done, and its target waits.
 
-use std::{mem, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    mem,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use fourfold_stream::{Append, AppendError, Appended, Engine, Pending, Stream, Unavailable};
@@ -21,6 +26,8 @@ pub(crate) struct Pen {
     under_way: Option<UnderWay>,
     /// Those that are durable.
     records: u64,
+    /// Why an append failed: what comes behind it is not written.
+    broken: Option<Broken>,
 }
 
 /// An append that is not done.
@@ -58,6 +65,7 @@ impl Pen {
             gathered_bytes: 0,
             under_way: None,
             records: 0,
+            broken: None,
         }
     }
 
@@ -80,9 +88,12 @@ impl Pen {
         self.under_way.is_some()
     }
 
-    /// Writes what was gathered, unless an append is under way.
+    /// Writes what was gathered, unless an append is under way or has failed.
     pub(crate) fn begin(&mut self) {
-        if self.under_way.is_some() || (self.gathered.is_empty() && self.content_type.is_none()) {
+        if self.broken.is_some()
+            || self.under_way.is_some()
+            || (self.gathered.is_empty() && self.content_type.is_none())
+        {
             return;
         }
         let append = self.next();
@@ -125,7 +136,9 @@ impl Pen {
                     }
                     Err(error) => {
                         self.under_way = None;
-                        return Err(error.into());
+                        let error = Broken::from(error);
+                        self.broken.get_or_insert_with(|| error.clone());
+                        return Err(error);
                     }
                 },
             };
@@ -133,10 +146,24 @@ impl Pen {
         Ok(())
     }
 
+    /// Goes on writing while something else is waited for. What goes wrong is told with the end.
+    pub(crate) async fn meanwhile<T>(&mut self, other: impl Future<Output = T>) -> T {
+        let mut other = pin!(other);
+        loop {
+            self.begin();
+            tokio::select! {
+                biased;
+                output = &mut other => return output,
+                _ = self.done(), if self.is_writing() => {}
+            }
+        }
+    }
+
     /// Writes what is left, and closes the stream with its ending, which is made when the number of its records is known. Goes on until that is
     /// done, for as long as the stream is there: a call is never left open.
     pub(crate) async fn conclude(mut self, ending: impl Fn(u64, Option<&Broken>) -> Arc<str>) {
-        let mut broken = self.done().await.err();
+        let _ = self.done().await; // It remembers what went wrong, now or before.
+        let mut broken = self.broken.take();
         let mut wait = REST_MIN;
         loop {
             if broken == Some(Broken::Gone) {

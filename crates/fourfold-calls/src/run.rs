@@ -104,9 +104,15 @@ pub(crate) async fn run(running: Arc<Running>, order: Order, engine: Arc<dyn Eng
     let mut tick = interval(tick(&config));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut deadline = Box::pin(sleep_until(started + config.total_timeout));
+    let look_after = || {
+        engine.renew(&running.stream); // A call that is silent for long is in use.
+        if config.cancel_unwatched.is_some_and(|patience| running.is_unwatched(patience)) {
+            running.stop(Stop::Unwatched);
+        }
+    };
     let end = loop {
         // All that is there at once is one append: a head and the first bytes behind it too.
-        let at_hand = if call.pen.is_full() { None } else { at_hand(&mut source).await };
+        let at_hand = if call.pen.is_full() { None } else { at_hand(source.next()).await };
         let piece = match at_hand {
             Some(piece) => piece,
             None => {
@@ -120,10 +126,7 @@ pub(crate) async fn run(running: Arc<Running>, order: Order, engine: Arc<dyn Eng
                     },
                     () = &mut deadline => break End::Failed(too_long(&config)),
                     _ = tick.tick() => {
-                        engine.renew(&running.stream); // A call that is silent for long is in use.
-                        if config.cancel_unwatched.is_some_and(|patience| running.is_unwatched(patience)) {
-                            running.stop(Stop::Unwatched);
-                        }
+                        look_after();
                         continue;
                     }
                     piece = source.next(), if !call.pen.is_full() => piece,
@@ -140,26 +143,33 @@ pub(crate) async fn run(running: Arc<Running>, order: Order, engine: Arc<dyn Eng
             Err(failure) => break End::Failed(failure),
         }
     };
-    if !matches!(end, End::Whole) {
-        call.cut();
-    }
-    let (end, facts) = match end {
+    let end = match end {
         End::Whole => match call.finish() {
-            Err(failure) => (End::Failed(failure), source.stop().await),
-            Ok(()) => {
-                let mut ended = Box::pin(source.end());
+            Err(failure) => End::Failed(failure),
+            // Its output has ended; it may live on, and is looked after as before.
+            Ok(()) if at_hand(source.ended()).await.is_some() => End::Whole,
+            Ok(()) => loop {
                 tokio::select! {
-                    facts = &mut ended => (End::Whole, facts),
-                    why = &mut telling => (End::Stopped(why), Facts::default()),
+                    biased;
+                    why = &mut telling => break End::Stopped(why),
+                    _ = tick.tick() => look_after(),
+                    () = call.pen.meanwhile(source.ended()) => break End::Whole,
                 }
-            }
+            },
         },
-        End::Stopped(Stop::Draining(by)) => {
-            let facts = timeout_at(by, source.stop()).await.unwrap_or_default();
-            (End::Stopped(Stop::Draining(by)), facts)
+        end => {
+            call.cut();
+            end
         }
-        end => (end, source.stop().await),
     };
+    let facts = call.pen.meanwhile(async {
+        match &end {
+            End::Whole => source.end().await,
+            End::Stopped(Stop::Draining(by)) => timeout_at(*by, source.stop()).await.unwrap_or_default(),
+            _ => source.stop().await,
+        }
+    });
+    let facts = facts.await;
     let (bytes, head) = (call.bytes, call.head.take());
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let ending = ending(&end, head, facts);
@@ -176,12 +186,12 @@ pub(crate) async fn run(running: Arc<Running>, order: Order, engine: Arc<dyn Eng
         .await;
 }
 
-/// The next piece, if it is there. A target that never rests is stopped by the runtime's budget for one turn.
-async fn at_hand(source: &mut Source) -> Option<Result<Option<Piece>, Failure>> {
-    let mut next = pin!(source.next());
+/// What comes of it without waiting. A target that never rests is stopped by the runtime's budget for one turn.
+async fn at_hand<T>(coming: impl Future<Output = T>) -> Option<T> {
+    let mut coming = pin!(coming);
     poll_fn(|cx| {
-        Poll::Ready(match next.as_mut().poll(cx) {
-            Poll::Ready(piece) => Some(piece),
+        Poll::Ready(match coming.as_mut().poll(cx) {
+            Poll::Ready(come) => Some(come),
             Poll::Pending => None,
         })
     })

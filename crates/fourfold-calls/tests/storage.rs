@@ -140,6 +140,22 @@ async fn a_full_disk_ends_the_call_and_says_so_once_there_is_room() {
 }
 
 #[tokio::test]
+async fn nothing_is_kept_behind_what_could_not_be_kept() {
+    let engine = tired();
+    // The line that is whole is refused; there is room again for the beginning of the one behind it.
+    let calls = start(&engine, "sleep 0.3; printf 'lost\\nbeginning'; exec sleep 100").await;
+    let begun = calls.begin(wish(None)).await.unwrap();
+    while begun.stream.config().content_type.is_empty() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    engine.full.store(1, SeqCst);
+    let ending = ending(&begun).await;
+    assert_eq!((&ending["outcome"], &ending["code"]), (&json!("failed"), &json!("storage-full")));
+    assert_eq!((&ending["records"], text(&engine, &begun).await.as_str()), (&json!(0), ""));
+    calls.stop();
+}
+
+#[tokio::test]
 async fn a_call_that_a_start_finds_open_is_closed_as_soon_as_there_is_room() {
     let engine = tired();
     let before = start(&engine, "exec sleep 100").await;

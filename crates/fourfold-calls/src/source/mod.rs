@@ -168,6 +168,13 @@ impl Source {
         Ok(None)
     }
 
+    /// After `None`: completes when the target has ended, or `total-timeout` has passed. Cancel-safe.
+    pub(crate) async fn ended(&mut self) {
+        if let Running::Command(process) = &mut self.running {
+            let _ = timeout_at(self.total_at, process.exit()).await; // Late or not, [`end`](Self::end) tells.
+        }
+    }
+
     /// After `None`: waits until the target has ended, no longer than `total-timeout`.
     pub(crate) async fn end(self) -> Facts {
         let late = self.too_late();

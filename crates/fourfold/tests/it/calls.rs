@@ -3,6 +3,7 @@
 mod crowd;
 mod endings;
 mod kill;
+mod programs;
 mod switching;
 mod told;
 mod upstream;
