@@ -132,6 +132,17 @@ impl Calls {
         Ok(self.shared.config(name)?.body_bytes_max)
     }
 
+    /// Whether a page of `origin` may begin this call, on a server that its browser knows as `host`.
+    ///
+    /// Errors: [`Code::CallNotFound`], [`Code::CrossOriginCall`].
+    pub fn check_origin(&self, name: &str, origin: &str, host: Option<&str>) -> Result<(), Refusal> {
+        if self.shared.config(name)?.admits_origin(origin, host) {
+            return Ok(());
+        }
+        let detail = format!("a page of {origin} may not begin '{name}': name it in the call's 'origins'");
+        Err(Refusal::new(Code::CrossOriginCall, detail))
+    }
+
     /// Begins a call: answers once its stream is durable, and asks the target after that. With a key that is known it is the call of then.
     ///
     /// Goes on if the future is dropped. Errors: [`Code::CallNotFound`], [`Code::TooManyCalls`], [`Code::IdempotencyKeyReused`],

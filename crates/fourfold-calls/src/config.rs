@@ -3,6 +3,7 @@
 //!
 //! To add a key: a field in `typed.rs`, what it means here.
 
+mod origins;
 mod rest;
 mod typed;
 mod units;
@@ -38,6 +39,8 @@ pub struct CallConfig {
     pub target: Target,
     /// Whether the request's `/rest` and its query are passed on.
     pub rest: bool,
+    /// Pages of other hosts that may begin it: origins such as `https://app.example`, or `*`.
+    pub origins: Vec<String>,
     /// The longest silence of a target that has begun: bytes of its output, or of a program's standard error, end it.
     pub idle_timeout: Duration,
     /// The longest time of a call in all.
@@ -175,6 +178,12 @@ impl CallConfig {
     /// Errors: [`Refused`], the caller's fault.
     pub fn admits(&self, rest: &str, query: Option<&str>) -> Result<(), Refused> {
         rest::check(self.rest, rest, query)
+    }
+
+    /// Whether a page of `origin` may begin it, on a server that the browser knows as `host`.
+    #[must_use]
+    pub fn admits_origin(&self, origin: &str, host: Option<&str>) -> bool {
+        origins::admits(&self.origins, origin, host)
     }
 }
 

@@ -47,7 +47,7 @@ pub const UPSTREAM_KERNEL_BYTES: u32 = 256 * 1024;
 /// Addresses of an upstream's host that are tried, one after the other.
 pub const ADDRESSES_MAX: usize = 4;
 
-/// Names in each of `pass-headers`, `keep-headers`, `headers` and `environment`.
+/// Names in each of `pass-headers`, `keep-headers`, `headers`, `environment` and `origins`.
 pub const NAMED_MAX: usize = 64;
 
 /// The longest kept value of a header of the answer, in bytes: it is part of the ending. What is longer is cut.

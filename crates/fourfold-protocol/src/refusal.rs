@@ -56,6 +56,7 @@ codes! {
     BadRequest = "bad-request", 400, false, "the request is not HTTP";
     InvalidToken = "invalid-token", 401, false, "the token is missing, or not good for this";
     StaleProducerEpoch = "stale-producer-epoch", 403, false, "another producer has taken over";
+    CrossOriginCall = "cross-origin-call", 403, false, "a page of another origin may not begin this call";
     CallsOnly = "calls-only", 403, false, "only calls write to the streams below calls/";
     NotFound = "not-found", 404, false, "nothing is at this URL";
     StreamNotFound = "stream-not-found", 404, false, "there is no such stream";

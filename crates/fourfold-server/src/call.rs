@@ -149,6 +149,10 @@ async fn begin(
     let at = target.find('/').unwrap_or(target.len());
     let (name, rest) = (target[..at].to_owned(), target[at..].to_owned());
     let bytes_max = context.calls.body_bytes_max(&name)?;
+    if let Some(origin) = parts.headers.get(header::ORIGIN) {
+        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        context.calls.check_origin(&name, origin.to_str().unwrap_or_default(), host)?;
+    }
     let (ours, theirs) = shared_out(parts.uri.query());
     let query = Query::parse(Some(&ours))?;
     if query.offset.is_some() {

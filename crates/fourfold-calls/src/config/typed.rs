@@ -8,7 +8,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    CallConfig, ConfigError, Portions, Program, Secret, Target, Upstream,
+    CallConfig, ConfigError, Portions, Program, Secret, Target, Upstream, origins,
     units::{Size, Span},
 };
 use crate::limits::{
@@ -35,6 +35,8 @@ pub(super) struct Typed {
 
     #[serde(default)]
     rest: bool,
+    #[serde(default)]
+    origins: Vec<String>,
     idle_timeout: Option<Span>,
     total_timeout: Option<Span>,
     body_bytes_max: Option<Size>,
@@ -84,6 +86,10 @@ impl TryFrom<Typed> for CallConfig {
         Ok(Self {
             target,
             rest: typed.rest,
+            origins: {
+                few("origins", typed.origins.len())?;
+                origins::check(typed.origins)?
+            },
             idle_timeout: timeout("idle-timeout", typed.idle_timeout, 120)?,
             total_timeout: timeout("total-timeout", typed.total_timeout, 3_600)?,
             body_bytes_max: memory("body-bytes-max", typed.body_bytes_max, BODY_BYTES_LIMIT)?,
@@ -193,7 +199,7 @@ impl Typed {
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn fault(why: impl Into<String>) -> ConfigError {
+pub(super) fn fault(why: impl Into<String>) -> ConfigError {
     ConfigError(why.into())
 }
 

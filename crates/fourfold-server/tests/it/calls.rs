@@ -5,6 +5,7 @@ mod endings;
 mod keys;
 mod limits;
 mod names;
+mod origins;
 mod reading;
 mod restarts;
 

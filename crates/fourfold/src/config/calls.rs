@@ -21,7 +21,7 @@ Calls, in the configuration file only: POST /v1/call/NAME makes the server run w
     url = \"http://127.0.0.1:9000/report\"     # or: command = [\"program\", \"argument\"]
 Of an upstream:  method, pass-headers, headers, keep-headers, connect-timeout, head-timeout
 Of a program:    environment, directory, grace, portions, content-type
-Of both:         rest, idle-timeout, total-timeout, body-bytes-max, portion-bytes-max, bytes-max, at-once, per-caller, keep, cancel-unwatched";
+Of both:         rest, origins, idle-timeout, total-timeout, body-bytes-max, portion-bytes-max, bytes-max, at-once, per-caller, keep, cancel-unwatched";
 
 /// Understands all of them. `key_line` is where they begin, `line_of` the line of a place in the file.
 pub(super) fn read(
