@@ -64,16 +64,18 @@ async function main(rounds) {
     for (let round = 0; round < rounds; round++) {
       for (const subject of subjects) {
         const before = subject.pid ? cpuUs(subject.pid) : 0
-        subject.took.push(...(await subject.run()))
+        subject.took.push(await subject.run())
         if (subject.pid) subject.cpuUs += cpuUs(subject.pid) - before
       }
       syncs.push(...sync(join(dir, "sync")))
     }
-    console.log("| from the upstream's write to the watcher's read | portions | p50 | p90 | p99 | max | CPU a portion |")
-    console.log("|---|---:|---:|---:|---:|---:|---:|")
+    console.log("| from the upstream's write to the watcher's read | portions | p50 | p90 | p99 | max | p99 by round | CPU a portion |")
+    console.log("|---|---:|---:|---:|---:|---:|---:|---:|")
     for (const { name, pid, took, cpuUs } of subjects) {
       const cpu = pid ? `${Math.round(cpuUs / (rounds * PORTIONS))} µs` : ""
-      console.log(`| ${name} | ${took.length} | ${figures(took)} | ${cpu} |`)
+      const all = took.flat()
+      const byRound = took.map((round) => (quantile(round, 0.99) / 1_000).toFixed(1)).join(" ")
+      console.log(`| ${name} | ${all.length} | ${figures(all)} | ${byRound} | ${cpu} |`)
     }
     console.log(`\na write and a sync of 150 B: ${figures(syncs).replaceAll(" |", ",")} (p50, p90, p99, max)`)
   } finally {
@@ -133,7 +135,10 @@ function sync(path) {
 }
 
 function figures(took) {
+  return [0.5, 0.9, 0.99, 1].map((share) => `${(quantile(took, share) / 1_000).toFixed(2)} ms`).join(" | ")
+}
+
+function quantile(took, share) {
   const sorted = took.toSorted((a, b) => a - b)
-  const at = (share) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))]
-  return [0.5, 0.9, 0.99, 1].map((share) => `${(at(share) / 1_000).toFixed(2)} ms`).join(" | ")
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))]
 }
