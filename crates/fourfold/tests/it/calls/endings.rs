@@ -498,7 +498,7 @@ fn an_upstream_or_program_that_is_not_there_is_told() {
     let deaf_address = deaf.local_addr().expect("it listens");
     let _waiting = std::net::TcpStream::connect(deaf_address).expect("the first fits into the queue");
     let server = serving(&format!(
-        "{}{}{}[calls.program]\ncommand = ['/no/such/program']\n",
+        "{}{}{}[calls.program]\ncommand = ['/no/such/program']\n[calls.directory]\ncommand = ['/']\n",
         url("refused", &format!("http://{refusing}/"), ""),
         url("deaf", &format!("http://{deaf_address}/"), "connect-timeout = '200ms'"),
         url("nameless", "http://host.invalid/", ""),
@@ -509,6 +509,7 @@ fn an_upstream_or_program_that_is_not_there_is_told() {
             ("deaf", "timed-out", "connect-timeout"),
             ("nameless", "failed", "upstream-unreachable"),
             ("program", "failed", "not-found"),
+            ("directory", "failed", "not-started"),
         ] {
             let address = server.address();
             let id = begin(&address, name, Vec::new()).await;

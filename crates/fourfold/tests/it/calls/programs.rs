@@ -121,3 +121,29 @@ fn what_a_program_has_started_ends_with_it_in_every_way() {
 async fn ending_of(server: &Server, id: &str) -> Value {
     state(&server.address(), id).await["ending"].clone()
 }
+
+#[test]
+fn what_outlived_a_kill_of_the_server_ends_with_its_next_start() {
+    let mut server = serving(&format!(
+        "{}{}",
+        shell("silent", "trap '' TERM HUP PIPE; sleep 1000 & echo $!; while :; do sleep 0.1; done", ""),
+        shell("away", "setsid sleep 1000 & echo $!; wait", ""),
+    ));
+    let address = server.address();
+    let begun = run(async {
+        let mut begun = Vec::new();
+        for name in ["silent", "away"] {
+            let id = begin(&address, name, Vec::new()).await;
+            timeout(DEADLINE, has_begun(&address, &id)).await.expect("it begins");
+            begun.push((text(&address, &id).await, id));
+        }
+        begun
+    });
+    server.kill();
+    assert!(begun.iter().all(|(pid, _)| runs(pid)), "nobody has ended them");
+    server.restart();
+    for (pid, id) in begun {
+        run(is_gone(&pid));
+        assert_eq!(run(ending_of(&server, &id))["code"], "killed");
+    }
+}
