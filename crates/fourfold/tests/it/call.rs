@@ -34,7 +34,7 @@ impl Calls {
             [calls.fails]
             command = ["sh", "-c", "echo half; echo why it failed >&2; exit 3"]
             [calls.gated]
-            command = ["sh", "-c", "echo 1; echo 2; echo 3; while [ ! -e GATE ]; do sleep 0.02; done; echo 4; printf 5"]
+            command = ["sh", "-c", "echo 1; echo 2; echo 3; while [ ! -e GATE ] && kill -0 $PPID; do sleep 0.02; done; echo 4; printf 5"]
         "#;
         fs::write(&config, text.replace("GATE", gate.to_str().unwrap())).unwrap();
         let settings = ["--config", config.to_str().unwrap()];
@@ -181,7 +181,7 @@ fn a_tail_of_a_call_that_has_not_answered_knows_its_records_later() {
     let calls = Calls::start();
     let slow = calls.gate.with_file_name("slow.toml");
     let text = "[calls.slow]\ncontent-type = 'application/json'\ncommand = ['sh', '-c', \
-                'while [ ! -e GATE ]; do sleep 0.02; done; echo {}; echo 7']\n";
+                'while [ ! -e GATE ] && kill -0 $PPID; do sleep 0.02; done; echo {}; echo 7']\n";
     fs::write(&slow, text.replace("GATE", calls.gate.to_str().unwrap())).unwrap();
     for transport in TRANSPORTS {
         let server = Server::start_with(&["--config", slow.to_str().unwrap()]);

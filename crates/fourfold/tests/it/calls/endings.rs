@@ -342,7 +342,7 @@ fn programs() -> Vec<Case> {
         ),
         program(
             "deaf",
-            "trap '' TERM; echo up; while :; do sleep 0.1; done",
+            "trap '' TERM; echo up; while kill -0 $PPID; do sleep 0.1; done",
             "total-timeout = '300ms'",
             signal("total-timeout", "KILL"),
             "up\n",
@@ -528,7 +528,7 @@ fn who_has_ended_a_call_is_told_also_after_a_restart() {
         "{}{}{}",
         url("held", &upstream.url("held"), ""),
         url("unwatched", &upstream.url("unwatched"), "cancel-unwatched = '1s'"),
-        shell("program", "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done", ""),
+        shell("program", "trap 'echo bye; exit 0' TERM; echo up; while kill -0 $PPID; do sleep 0.05; done", ""),
     ));
     let address = server.address();
     let cancelled = |id: &str| format!("http://{address}/v1/stream/calls/{id}/cancel");

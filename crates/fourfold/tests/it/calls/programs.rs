@@ -37,7 +37,7 @@ async fn is_gone(pid: &str) {
 }
 
 /// Closes its output behind what it says, and lives on until it is asked to end, which it minds.
-const LIVES_ON: &str = "trap 'exit 9' TERM; echo early; exec >&-; while :; do sleep 0.05; done";
+const LIVES_ON: &str = "trap 'exit 9' TERM; echo early; exec >&-; while kill -0 $PPID; do sleep 0.05; done";
 
 #[test]
 fn what_a_program_said_is_there_while_it_lives_on_without_an_output() {
@@ -85,7 +85,7 @@ fn what_a_program_has_started_ends_with_it_in_every_way() {
         shell("exits", &fork("exit 3"), ""),
         shell("waits", &fork("wait"), ""),
         shell("late", &fork("wait"), "total-timeout = '300ms'"),
-        shell("deaf", &format!("trap '' TERM; {}", fork("while :; do sleep 0.1; done")), ""),
+        shell("deaf", &format!("trap '' TERM; {}", fork("while kill -0 $PPID; do sleep 0.1; done")), ""),
     ));
     let address = server.address();
     let started = |name| {
