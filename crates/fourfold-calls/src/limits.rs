@@ -53,7 +53,7 @@ pub const NAMED_MAX: usize = 64;
 /// The longest kept value of a header of the answer, in bytes: it is part of the ending. What is longer is cut.
 pub const KEPT_HEADER_BYTES_MAX: usize = 1_024;
 
-/// What is kept of a program's standard error, in bytes, its last ones: an ending is sent in a header.
+/// What is kept of a program's standard error, in bytes, its last ones: an ending is in memory with its stream.
 pub const STDERR_BYTES_MAX: usize = 4_096;
 
 /// How long a program that was killed is waited for: only one that the kernel holds on to takes so long.
