@@ -33,7 +33,9 @@ export function performance(plot, read = last) {
 function head(there) {
   const { machine, startedAt } = there[0]
   const { versions } = machine
-  const quick = there.some((part) => part.profile === "quick")
+  const short = there.filter((part) => part.profile === "quick").length,
+    quick = short === there.length
+  const builds = [...new Set(there.map((part) => part.machine.versions.fourfold ?? "–"))]
   const others = median(there.flatMap((part) => part.runs.map((run) => run.others)))
   return `# Performance
 
@@ -45,7 +47,7 @@ bench/peers${quick ? " --quick" : ""}
 \`\`\`
 
 Trust the ratios: the load generator shares the machine. CPU is that of the server's whole process tree, kernel included; latency counts from the moment at which the schedule
-wanted a record sent, so a stall cannot hide. ${quick ? "**This is a quick run: short and once each; a full one is slower and steadier.** " : "Where there are several rounds the median is shown. "}For our own transports beside each other see [transports](transports.md).
+wanted a record sent, so a stall cannot hide. ${said(quick, short)} For our own transports beside each other see [transports](transports.md).
 
 ${others > OTHERS_MAX ? `**Something else took ${share(others)} of the machine meanwhile: the figures of this run are not to be trusted.**\n\n` : ""}${table(
     ["", ""],
@@ -54,7 +56,7 @@ ${others > OTHERS_MAX ? `**Something else took ${share(others)} of the machine m
         "machine",
         `${machine.cpus} × ${machine.cpu}, ${machine.memoryGib} GiB, Linux ${machine.kernel}, ${machine.congestion ?? "unknown"}`,
       ],
-      ["Fourfold", versions.fourfold ?? "–"],
+      ["Fourfold", builds.join(", ")],
       ["[nchan](https://nchan.io)", `${versions.nchan ?? "–"} in nginx ${versions.nginx ?? "–"}, one worker (Debian)`],
       [
         "[durable-streams](https://github.com/durable-streams/durable-streams)",
@@ -64,6 +66,12 @@ ${others > OTHERS_MAX ? `**Something else took ${share(others)} of the machine m
       ["begun", startedAt.slice(0, 16).replace("T", " ")],
     ],
   )}`
+}
+
+function said(quick, short) {
+  if (quick) return "**This is a quick run: short and once each; a full one is slower and steadier.**"
+  const rounds = "Where there are several rounds the median is shown."
+  return short === 0 ? rounds : `${rounds} **Parts whose command says \`--quick\` were run short and once.**`
 }
 
 function title({ about, command }) {
