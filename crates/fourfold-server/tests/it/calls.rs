@@ -58,7 +58,7 @@ impl Upstream {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/work", self.address)
+        format!("http://{}/task", self.address)
     }
 
     /// The next request.

@@ -30,7 +30,7 @@ fn with_upstream(config: Value, behave: impl FnOnce(Exchange)) -> (Value, String
 fn an_answer_that_came_whole_has_finished() {
     let config = json!({ "keep-headers": ["x-job"] });
     let (ending, text) = with_upstream(config, |mut exchange| {
-        assert!(exchange.head.starts_with("post /work http/1.1\r\n"), "{}", exchange.head);
+        assert!(exchange.head.starts_with("post /task http/1.1\r\n"), "{}", exchange.head);
         exchange.say(
             "HTTP/1.1 202 Accepted\r\ncontent-type: text/html; charset=utf-8\r\nx-job: 7\r\ncontent-length: 5\r\n\r\n",
         );

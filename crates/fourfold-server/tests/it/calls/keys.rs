@@ -43,7 +43,7 @@ fn another_request_with_the_key_is_refused() {
         "play": { "url": upstream.url() },
     }));
     let first = with_key(&harness, "work/a?b=1", "k", b"x").expect(201);
-    assert!(upstream.next().head.starts_with("post /work/a?b=1 http"));
+    assert!(upstream.next().head.starts_with("post /task/a?b=1 http"));
     for (target, body) in [("work/a?b=1", &b"y"[..]), ("work/a?b=2", b"x"), ("work/b?b=1", b"x"), ("work", b"x")] {
         with_key(&harness, target, "k", body).problem(422, "idempotency-key-reused");
     }

@@ -64,7 +64,7 @@ fn lines_flow_on_the_request_itself() {
     let harness = serving_url(&upstream);
     let client = asked(&harness, "?live=long-poll&timeout=30&heartbeat=60", &[("accept", "application/x-ndjson")]);
     let mut exchange = upstream.next();
-    assert!(exchange.head.starts_with("post /work http"), "reading parameters are the server's: {}", exchange.head);
+    assert!(exchange.head.starts_with("post /task http"), "reading parameters are the server's: {}", exchange.head);
     let mut live = Live::begun_with(client, 201);
     assert!(live.head.get("location").is_some());
     assert!(live.line().expect("where it stands").get("records").is_none());
