@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
-use ring::{
+use aws_lc_rs::{
     digest,
     rand::{SecureRandom, SystemRandom},
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::KEYS_MAX;

@@ -2,13 +2,13 @@
 //!
 //! Spec: "Webhook Signing Key Discovery", "Callback Token Security", "Webhook Signature Security".
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
-use fourfold_protocol::{Code, Refusal};
-use ring::{
+use aws_lc_rs::{
     digest, hmac,
     rand::{SecureRandom, SystemRandom},
     signature::{Ed25519KeyPair, KeyPair},
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use fourfold_protocol::{Code, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -131,7 +131,7 @@ pub(crate) fn nonce() -> Result<String, Unusable> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ring::signature::{ED25519, UnparsedPublicKey};
+    use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 
     #[test]
     fn a_signature_is_verified_with_what_is_published() {

@@ -15,7 +15,7 @@ use tokio_rustls::{
     TlsConnector,
     rustls::{
         ClientConfig, RootCertStore,
-        crypto::ring::default_provider,
+        crypto::aws_lc_rs::default_provider,
         pki_types::{CertificateDer, ServerName},
     },
 };

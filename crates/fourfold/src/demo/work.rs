@@ -15,8 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aws_lc_rs::digest::{Context, SHA256};
 use flate2::{Compression, write::GzEncoder};
-use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use tokio::{
     signal::unix::{SignalKind, signal},
