@@ -24,7 +24,6 @@ use bytes::Bytes;
 use fourfold_protocol::Refusal;
 use tokio::{
     io::{AsyncRead, ReadBuf},
-    net::TcpStream,
     time::Instant,
 };
 
@@ -35,6 +34,7 @@ use crate::{
     hyper_connection,
     limits::{APPENDS_UNACKNOWLEDGED_MAX, READ_BUFFER_BYTES},
     line, request,
+    socket::Socket,
     transports::{Live, long_poll::LongPoll},
 };
 
@@ -58,18 +58,18 @@ impl From<Refusal> for Reply {
 }
 
 /// Spawns a task that serves HTTP on a socket; `unread` is what was read from it before.
-pub(crate) fn spawn(socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
+pub(crate) fn spawn(socket: Socket, unread: Bytes, context: Arc<Context>, seat: Seat) {
     drop(tokio::spawn(Connection::new(socket, &unread, None, context, seat).serve()));
 }
 
 /// The same, with a long poll that is asked for already.
-pub(crate) fn spawn_waiting(wait: LongPoll, socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
+pub(crate) fn spawn_waiting(wait: LongPoll, socket: Socket, unread: Bytes, context: Arc<Context>, seat: Seat) {
     drop(tokio::spawn(Connection::new(socket, &unread, Some(wait), context, seat).serve()));
 }
 
 /// All that an idle connection costs, beside the socket's own.
 struct Connection {
-    socket: TcpStream,
+    socket: Socket,
     /// What was read behind the last request.
     unread: Box<[u8]>,
     /// There while a long poll waits.
@@ -99,7 +99,7 @@ enum Asked {
 }
 
 impl Connection {
-    fn new(socket: TcpStream, unread: &[u8], wait: Option<LongPoll>, context: Arc<Context>, seat: Seat) -> Self {
+    fn new(socket: Socket, unread: &[u8], wait: Option<LongPoll>, context: Arc<Context>, seat: Seat) -> Self {
         Self { socket, unread: unread.into(), wait, alarm: Alarm::new(context.settings.head_wait_max), context, seat }
     }
 
@@ -276,15 +276,15 @@ mod tests {
     use fourfold_protocol::StreamName;
     use fourfold_stream::{Create, Engine, Relay, Retention};
     use fourfold_subscriptions::Subscriptions;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use crate::{Settings, context::Drain, known_polls::KnownPolls};
 
     /// The server's side of a connection, and the client's.
-    async fn connected() -> (TcpStream, TcpStream) {
+    async fn connected() -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (listener.accept().await.unwrap().0, client)
+        (listener.accept().await.unwrap().0.into(), client)
     }
 
     async fn context() -> (Arc<Context>, Seat) {

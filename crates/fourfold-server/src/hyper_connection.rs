@@ -13,10 +13,7 @@ use http::{Request, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     answer,
@@ -24,12 +21,13 @@ use crate::{
     context::{Context, Seat},
     limits::{HEAD_BUFFER_BYTES, HEADERS_MAX, STALL_WAIT_MAX},
     line, request, routes,
+    socket::Socket,
     transports::Live,
     wire::{Wire, not_http},
 };
 
 /// Spawns a task that serves HTTP on a socket; `unread` is what was read from it before, of a head that is to be whole by `head_by`.
-pub(crate) fn spawn(socket: TcpStream, unread: Bytes, head_by: Instant, context: Arc<Context>, seat: Seat) {
+pub(crate) fn spawn(socket: Socket, unread: Bytes, head_by: Instant, context: Arc<Context>, seat: Seat) {
     // Boxed as a named type: portions come back to a connection that may come here, and a future cannot contain itself.
     let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(serve(socket, unread, head_by, context, seat));
     tokio::spawn(task);
@@ -40,7 +38,7 @@ pub(crate) fn spawn(socket: TcpStream, unread: Bytes, head_by: Instant, context:
 #[error("a live read takes the socket over")]
 struct TakenOver;
 
-async fn serve(socket: TcpStream, unread: Bytes, head_by: Instant, context: Arc<Context>, seat: Seat) {
+async fn serve(socket: Socket, unread: Bytes, head_by: Instant, context: Arc<Context>, seat: Seat) {
     // For limits by caller. Asked once here, as those whom hyper does not serve never need it.
     let peer = socket.peer_addr().ok().map(|address| address.ip());
     let taken = Arc::new(Mutex::new(None::<Box<Live>>));

@@ -38,6 +38,7 @@ mod request;
 mod routes;
 mod server;
 mod settings;
+mod socket;
 mod subscribe;
 mod timestamp;
 mod transports;

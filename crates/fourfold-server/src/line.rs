@@ -9,12 +9,15 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use tokio::{io::ReadBuf, net::TcpStream, time::timeout};
+use tokio::{io::ReadBuf, time::timeout};
 
-use crate::limits::{LINGERING_CLOSE_BYTES_MAX, LINGERING_CLOSE_MAX, STALL_WAIT_MAX, STRAY_BYTES_MAX};
+use crate::{
+    limits::{LINGERING_CLOSE_BYTES_MAX, LINGERING_CLOSE_MAX, STALL_WAIT_MAX, STRAY_BYTES_MAX},
+    socket::Socket,
+};
 
 /// Writes what fits now, and returns what does not.
-pub(crate) fn write_now(socket: &TcpStream, mut bytes: Bytes) -> io::Result<Bytes> {
+pub(crate) fn write_now(socket: &Socket, mut bytes: Bytes) -> io::Result<Bytes> {
     while !bytes.is_empty() {
         match socket.try_write(&bytes) {
             Ok(written) => bytes.advance(written),
@@ -26,7 +29,7 @@ pub(crate) fn write_now(socket: &TcpStream, mut bytes: Bytes) -> io::Result<Byte
 }
 
 /// Writes what fits at once, and returns what does not: all of it after an error, which whoever writes the rest will meet again.
-pub(crate) fn write_some(socket: &TcpStream, bytes: &[u8]) -> Box<[u8]> {
+pub(crate) fn write_some(socket: &Socket, bytes: &[u8]) -> Box<[u8]> {
     let written = socket.try_write(bytes).unwrap_or(0);
     bytes[written..].into()
 }
@@ -34,7 +37,7 @@ pub(crate) fn write_some(socket: &TcpStream, bytes: &[u8]) -> Box<[u8]> {
 /// Writes all of it. Errors: the client is gone, or took no byte for [`STALL_WAIT_MAX`].
 ///
 /// Not cancel-safe: dropped midway, some bytes may have been written.
-pub(crate) async fn write_all(socket: &TcpStream, bytes: impl Into<Bytes>) -> io::Result<()> {
+pub(crate) async fn write_all(socket: &Socket, bytes: impl Into<Bytes>) -> io::Result<()> {
     let rest = write_now(socket, bytes.into())?;
     if rest.is_empty() {
         return Ok(());
@@ -43,7 +46,7 @@ pub(crate) async fn write_all(socket: &TcpStream, bytes: impl Into<Bytes>) -> io
     Box::pin(write_rest(socket, rest)).await
 }
 
-async fn write_rest(socket: &TcpStream, mut rest: Bytes) -> io::Result<()> {
+async fn write_rest(socket: &Socket, mut rest: Bytes) -> io::Result<()> {
     while !rest.is_empty() {
         timeout(STALL_WAIT_MAX, socket.writable()).await.map_err(|_| io::ErrorKind::TimedOut)??;
         rest = write_now(socket, rest)?;
@@ -64,7 +67,7 @@ pub(crate) enum Watch {
 
 impl Watch {
     /// Ready when the client has closed its side, broken the connection, or sent more than it should.
-    pub(crate) fn poll_gone(&mut self, socket: &TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_gone(&mut self, socket: &Socket, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Sent => Poll::Pending,
             Self::NextRequest => {
@@ -98,7 +101,7 @@ impl Watch {
 }
 
 /// Ends a connection so that the client gets all that was written, also if it is still sending.
-pub(crate) async fn close(mut socket: TcpStream) {
+pub(crate) async fn close(mut socket: Socket) {
     use tokio::io::AsyncWriteExt;
     if socket.shutdown().await.is_err() {
         return;

@@ -152,7 +152,7 @@ fn start_shard(
             tokio::spawn(relay.run());
             while let Some((socket, seat)) = sockets.recv().await {
                 match TcpStream::from_std(socket) {
-                    Ok(socket) => connection::spawn(socket, Bytes::new(), Arc::clone(&context), seat),
+                    Ok(socket) => connection::spawn(socket.into(), Bytes::new(), Arc::clone(&context), seat),
                     Err(error) => tracing::warn!(%error, "a socket could not be registered"),
                 }
             }

@@ -74,7 +74,7 @@ impl Handshake {
 /// A WebSocket after its handshake.
 #[derive(Debug)]
 pub struct Socket {
-    tcp: TcpStream,
+    socket: crate::socket::Socket,
     reader: Reader,
     agreed: Option<Agreed>,
     /// What was read and not looked at yet.
@@ -86,8 +86,17 @@ impl Socket {
     /// `unread` is what came behind the handshake.
     #[must_use]
     pub fn new(tcp: TcpStream, unread: Bytes, agreed: Option<Agreed>, message_bytes_max: usize) -> Self {
+        Self::on(tcp.into(), unread, agreed, message_bytes_max)
+    }
+
+    pub(crate) fn on(
+        socket: crate::socket::Socket,
+        unread: Bytes,
+        agreed: Option<Agreed>,
+        message_bytes_max: usize,
+    ) -> Self {
         let unread = (!unread.is_empty()).then(|| Box::new(unread));
-        Self { tcp, reader: Reader::new(agreed), agreed, unread, limits: Limits { message_bytes_max } }
+        Self { socket, reader: Reader::new(agreed), agreed, unread, limits: Limits { message_bytes_max } }
     }
 
     /// The compression that both sides understand.
@@ -109,9 +118,9 @@ impl Socket {
             if let Some(event) = self.event_at_hand() {
                 return Poll::Ready(Ok(event));
             }
-            ready!(self.tcp.poll_read_ready(cx))?;
+            ready!(self.socket.poll_read_ready(cx))?;
             let event = SCRATCH.with_borrow_mut(|scratch| {
-                let bytes = match self.tcp.try_read(scratch) {
+                let bytes = match self.socket.try_read(scratch) {
                     Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                     Ok(bytes) => bytes,
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
@@ -143,12 +152,12 @@ impl Socket {
 
     /// Writes as much of a frame as fits now, and returns what does not.
     pub(crate) fn write_now(&self, frame: Bytes) -> io::Result<Bytes> {
-        line::write_now(&self.tcp, frame)
+        line::write_now(&self.socket, frame)
     }
 
     /// Writes a frame that was built before. Errors: the client is gone, or takes nothing for [`STALL_WAIT_MAX`](crate::limits::STALL_WAIT_MAX).
     pub async fn write(&self, frame: impl Into<Bytes>) -> io::Result<()> {
-        line::write_all(&self.tcp, frame).await
+        line::write_all(&self.socket, frame).await
     }
 
     /// Answers what the protocol itself answers: pings, and the client's close. True after the latter: nothing follows.
@@ -175,7 +184,7 @@ impl Socket {
 
     /// Ends the connection after the close handshake.
     pub async fn hang_up(self) {
-        line::close(self.tcp).await;
+        line::close(self.socket).await;
     }
 
     fn feed(&mut self, input: &mut &[u8]) -> Option<Result<Event, Broken>> {

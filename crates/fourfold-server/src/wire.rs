@@ -19,19 +19,19 @@ use bytes::{Buf, Bytes};
 use fourfold_protocol::{Code, Refusal};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Sleep, sleep},
 };
 
 use crate::{
     answer,
     limits::{HEAD_BUFFER_BYTES, URL_BYTES_MAX},
+    socket::Socket,
 };
 
 /// A socket under hyper.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    pub(crate) socket: TcpStream,
+    pub(crate) socket: Socket,
     unread: Bytes,
     exchange: Arc<Exchange>,
     /// All that hyper had to write is written.
@@ -81,7 +81,7 @@ pub(crate) fn not_http() -> Refusal {
 }
 
 impl Wire {
-    pub(crate) fn new(socket: TcpStream, unread: Bytes, stall_wait_max: Duration) -> (Self, Arc<Exchange>) {
+    pub(crate) fn new(socket: Socket, unread: Bytes, stall_wait_max: Duration) -> (Self, Arc<Exchange>) {
         let exchange = Arc::<Exchange>::default();
         (
             Self {
@@ -221,7 +221,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
-        let (mut wire, _) = Wire::new(socket, Bytes::new(), Duration::from_millis(50));
+        let (mut wire, _) = Wire::new(socket.into(), Bytes::new(), Duration::from_millis(50));
         let answer = vec![b'x'; 64 << 20]; // More than any socket buffers.
         let ended = timeout(Duration::from_secs(10), wire.write_all(&answer)).await.expect("it is let go");
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);

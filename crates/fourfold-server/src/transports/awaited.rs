@@ -7,7 +7,7 @@ use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 use bytes::Bytes;
 use fourfold_stream::{Cursor, Limit};
 use http::{HeaderMap, StatusCode};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use super::{Live, form::Form, short_poll};
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     connection::{self, Reply},
     context::{Context, Seat},
     line::{self, Watch},
+    socket::Socket,
 };
 
 /// Who waits.
@@ -52,7 +53,7 @@ enum Woken {
 }
 
 impl Awaited {
-    pub(crate) async fn run(mut self: Box<Self>, socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
+    pub(crate) async fn run(mut self: Box<Self>, socket: Socket, unread: Bytes, context: Arc<Context>, seat: Seat) {
         if !self.wait(&socket, &context).await {
             return;
         }
@@ -71,7 +72,7 @@ impl Awaited {
     }
 
     /// False if the client has gone. The call goes on.
-    async fn wait(&mut self, socket: &TcpStream, context: &Context) -> bool {
+    async fn wait(&mut self, socket: &Socket, context: &Context) -> bool {
         let mut alarm = Alarm::new(self.deadline.saturating_duration_since(Instant::now()));
         let mut watch = Watch::NextRequest;
         let mut lingering = false;

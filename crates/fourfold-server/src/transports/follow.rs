@@ -18,16 +18,14 @@ use std::{
 use bytes::Bytes;
 use fourfold_protocol::{Code, Offset};
 use fourfold_stream::{Cursor, Dialect, Ended, Next, ReadRefusal, Stream, cursor::PORTION};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep_until, timeout},
-};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::heartbeat::Heartbeat;
 use crate::{
     connection,
     context::{Context, Seat},
     line::{self, Watch},
+    socket::Socket,
 };
 
 /// Dialect numbers, one a transport's way of writing.
@@ -56,7 +54,7 @@ pub(crate) trait Manner: Dialect + Copy + Send + 'static {
 /// An open answer. Its fields are all that an idle reader costs, beside the socket's own.
 pub(crate) struct Follow<M> {
     pub(crate) cursor: Cursor,
-    pub(crate) socket: TcpStream,
+    pub(crate) socket: Socket,
     pub(crate) context: Arc<Context>,
     pub(crate) seat: Seat,
     pub(crate) manner: M,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fourfold_protocol::{Offset, Portion, Refusal, Start};
 use fourfold_stream::{Cursor, Dialect, Ended, Frame, Limit, Next, ReadRefusal, Stream, cursor::PORTION};
 use http::{StatusCode, header};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use super::{Live, Reader, form::Form, short_poll::put_place};
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     connection::Reply,
     context::{Context, not_found, unavailable},
     line::Watch,
+    socket::Socket,
 };
 
 /// How long to wait for records.
@@ -58,7 +59,7 @@ impl LongPoll {
     }
 
     /// Waits; `None` if the client has gone.
-    pub(crate) async fn answer(&mut self, socket: &TcpStream, context: &Context, alarm: &mut Alarm) -> Option<Bytes> {
+    pub(crate) async fn answer(&mut self, socket: &Socket, context: &Context, alarm: &mut Alarm) -> Option<Bytes> {
         alarm.set(self.deadline);
         let mut watch = Watch::NextRequest;
         let mut lingering = false;

@@ -19,13 +19,13 @@ use bytes::Bytes;
 use fourfold_protocol::Refusal;
 use fourfold_stream::Cursor;
 use http::{HeaderMap, Request, StatusCode, Version, response::Parts};
-use tokio::net::TcpStream;
 
 use crate::{
     connection,
     context::{Context, Seat},
     query::Query,
     request::keeps_alive,
+    socket::Socket,
 };
 
 use heartbeat::Heartbeat;
@@ -51,7 +51,7 @@ pub(crate) enum Live {
 
 impl Live {
     /// Starts the task that holds the socket from now on. `unread` is what the client has sent already behind its request.
-    pub(crate) fn spawn(self, socket: TcpStream, unread: Bytes, context: Arc<Context>, seat: Seat) {
+    pub(crate) fn spawn(self, socket: Socket, unread: Bytes, context: Arc<Context>, seat: Seat) {
         // Each is spawned as its own future: one enum of futures would be as large as the largest.
         match self {
             Self::Awaited(awaited) => drop(tokio::spawn(awaited.run(socket, unread, context, seat))),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fourfold_protocol::{Offset, Portion, message};
 use fourfold_stream::Dialect;
 use http::{HeaderMap, HeaderName, StatusCode, header};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     Live, Reader,
@@ -17,6 +17,7 @@ use crate::{
     answer::{self, Framing},
     connection::Reply,
     context::{Context, Seat},
+    socket::Socket,
 };
 
 /// A reader of lines.
@@ -34,7 +35,7 @@ pub(crate) fn begin(reader: Reader, waits: Waits) -> Reply {
 impl Portions {
     pub(crate) fn run(
         self,
-        socket: TcpStream,
+        socket: Socket,
         unread: Bytes,
         context: Arc<Context>,
         seat: Seat,

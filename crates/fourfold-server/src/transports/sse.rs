@@ -6,7 +6,6 @@ use bytes::Bytes;
 use fourfold_protocol::{Kind, Offset, Portion, sse};
 use fourfold_stream::{Dialect, Stream};
 use http::{HeaderMap, HeaderName, StatusCode, header};
-use tokio::net::TcpStream;
 
 use super::{
     Live, Reader,
@@ -18,6 +17,7 @@ use crate::{
     context::{Context, Seat},
     limits::{HEARTBEAT, RETRY_MS},
     line,
+    socket::Socket,
 };
 
 /// A reader of events.
@@ -30,7 +30,7 @@ pub(crate) fn begin(reader: Reader) -> Reply {
 }
 
 impl Sse {
-    pub(crate) fn run(self, socket: TcpStream, context: Arc<Context>, seat: Seat) -> impl Future<Output = ()> + Send {
+    pub(crate) fn run(self, socket: Socket, context: Arc<Context>, seat: Seat) -> impl Future<Output = ()> + Send {
         let Reader { cursor, chunked, heartbeat, created, .. } = self.reader;
         let stream = cursor.stream();
         let began_undecided = stream.is_undecided();

@@ -16,10 +16,7 @@ use fourfold_protocol::{
 };
 use fourfold_stream::{Append, Appended, Cursor, Dialect, Ended, Next, Producer, ReadRefusal, cursor::PORTION};
 use http::{StatusCode, header};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     Live, Reader,
@@ -59,13 +56,13 @@ enum End {
 impl WebSocket {
     pub(crate) fn run(
         self,
-        tcp: TcpStream,
+        socket: crate::socket::Socket,
         unread: Bytes,
         context: Arc<Context>,
         seat: Seat,
     ) -> impl Future<Output = ()> + Send {
         let Handshake { accept, agreed } = self.handshake;
-        let socket = Socket::new(tcp, unread, agreed, context.settings.body_bytes_max);
+        let socket = Socket::on(socket, unread, agreed, context.settings.body_bytes_max);
         let pulse = self.heartbeat.map(|heartbeat| Box::new(Pulse::new(heartbeat, Instant::now())));
         let mut conversation = Conversation { cursor: self.cursor, socket, appends: None, pulse, context, _seat: seat };
         // A block and not an async fn: that would keep its arguments twice.
@@ -413,7 +410,7 @@ mod tests {
     use fourfold_protocol::StreamName;
     use fourfold_stream::{Create, Engine, Relay, Retention};
     use fourfold_subscriptions::Subscriptions;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::{Settings, context::Drain, known_polls::KnownPolls};
@@ -446,7 +443,7 @@ mod tests {
         let pings = [0x89, 0x80, 0, 0, 0, 0].repeat(1_000);
         let handshake = Handshake { accept: String::new(), agreed: None };
         let websocket = WebSocket { cursor: Cursor::new(stream, 0, shard), handshake, heartbeat: None };
-        let mut websocket = Box::pin(websocket.run(tcp, pings.into(), context, seat));
+        let mut websocket = Box::pin(websocket.run(tcp.into(), pings.into(), context, seat));
         assert!(websocket.as_mut().poll(&mut Waker::from_waker(Bell::noop())).is_pending());
         let (mut said, mut piece) = (Vec::new(), [0; 4096]);
         client.readable().await.unwrap();
