@@ -3,6 +3,7 @@
 //! - [`name`]: stream names, checked once at the edge
 //! - [`offset`]: sortable tokens for places in a stream
 //! - [`record`]: records, and how a body becomes records
+//! - [`pattern`]: `*` and `**` over stream names
 //! - [`portion`]: what a cursor reads at one go
 //! - [`message`]: the JSON message of WebSocket and NDJSON, and what a WebSocket client may send
 //! - [`sse`]: the event stream that an `EventSource` reads
@@ -12,6 +13,7 @@
 pub mod message;
 pub mod name;
 pub mod offset;
+pub mod pattern;
 pub mod portion;
 pub mod record;
 pub mod refusal;
@@ -20,6 +22,7 @@ pub mod websocket;
 
 pub use name::StreamName;
 pub use offset::{Epoch, Offset, Segment, Start};
+pub use pattern::Pattern;
 pub use portion::Portion;
 pub use record::{Kind, Record};
 pub use refusal::{Code, Refusal};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fourfold_protocol::{Code, Refusal, StreamName, name::RESERVED_SEGMENT};
+use fourfold_protocol::{Code, Pattern, Refusal, StreamName, name::RESERVED_SEGMENT};
 use http::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -13,7 +13,6 @@ use crate::{
     Subscriptions,
     delivery::{link_type, offset},
     entry::{Desk, Entry, tail_of},
-    glob::Pattern,
     lease::Report,
     limits::{
         DESCRIPTION_BYTES_MAX, ID_BYTES_MAX, LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN, LINKS_MAX, WORKER_BYTES_MAX,
@@ -334,7 +333,11 @@ fn config(body: &[u8], local: bool) -> Result<Config, Refusal> {
     if wish.pattern.is_none() && streams.is_empty() {
         return Err(invalid("it follows nothing: give a pattern, or streams"));
     }
-    let pattern = wish.pattern.map(|text| Pattern::parse(&text).map(|_| text)).transpose()?;
+    let pattern = wish
+        .pattern
+        .map(|text| Pattern::parse(&text).map(|_| text))
+        .transpose()
+        .map_err(|bad| invalid(bad.to_string()))?;
     let lease_ttl_ms = wish.lease_ttl_ms.unwrap_or(LEASE_MS_DEFAULT);
     if !(LEASE_MS_MIN..=LEASE_MS_MAX).contains(&lease_ttl_ms) {
         return Err(invalid(format!("lease_ttl_ms is from {LEASE_MS_MIN} to {LEASE_MS_MAX}")));

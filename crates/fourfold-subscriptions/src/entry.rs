@@ -9,13 +9,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use fourfold_protocol::{Offset, StreamName};
+use fourfold_protocol::{Offset, Pattern, StreamName};
 use fourfold_stream::{Engine, OpenError, Stream, Unavailable};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, Notify, OnceCell, Semaphore};
 
 use crate::{
     courier::Courier,
-    glob::Pattern,
     journal::{self, Journal},
     keys::{self, Keys},
     limits::{DELIVERIES_MAX, LINKS_MAX, MOVED_MAX, WAKE_STREAMS_MAX},

@@ -12,7 +12,7 @@
 //! - `entry`, `delivery`, `lease`: one of them: what is due, webhooks, what workers ask for
 //! - `state`: what a subscription is and how it changes, pure; `journal`: where that is kept
 //! - `courier`, `target`: HTTP to a webhook, and where that may point
-//! - `keys`: signatures and tokens; `glob`: patterns; [`limits`]: every maximum
+//! - `keys`: signatures and tokens; [`limits`]: every maximum
 //!
 //! Promises: a record that was acknowledged wakes whoever follows its stream, over restarts; a cursor moves only by what was acked under the present
 //! wake; a stale worker moves nothing. Delivery is at least once.
@@ -21,7 +21,6 @@ mod control;
 mod courier;
 mod delivery;
 mod entry;
-mod glob;
 mod journal;
 mod keys;
 mod lease;

@@ -14,12 +14,6 @@ pub const WAKE_STREAMS_MAX: usize = 1_000;
 /// The longest subscription id, in bytes. It is part of URLs, tokens and log lines.
 pub const ID_BYTES_MAX: usize = 128;
 
-/// The longest pattern, in bytes: as long as a stream name.
-pub const PATTERN_BYTES_MAX: usize = 1_024;
-
-/// `**` in a pattern. Each multiplies the work of matching by the segments of a name.
-pub const PATTERN_DOUBLE_STARS_MAX: usize = 2;
-
 /// The longest description, in bytes.
 pub const DESCRIPTION_BYTES_MAX: usize = 1_024;
 

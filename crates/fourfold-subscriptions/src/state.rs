@@ -11,11 +11,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fourfold_protocol::Offset;
+use fourfold_protocol::{Offset, Pattern};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    glob::Pattern,
     keys::sha256,
     limits::{RETRY_MS_MAX, RETRY_MS_MIN},
 };
