@@ -48,6 +48,12 @@ impl Pattern {
         Ok(Self { text: text.to_owned() })
     }
 
+    /// As it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// Whether it stands for this name. At most the product of the lengths of both, without recursion.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {

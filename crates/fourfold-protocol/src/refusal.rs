@@ -54,7 +54,10 @@ codes! {
     InvalidSubscription = "invalid-subscription", 400, false, "the subscription or what is asked of it cannot be understood";
     WebhookUrlRejected = "webhook-url-rejected", 400, false, "the webhook URL is not one to deliver to";
     BadRequest = "bad-request", 400, false, "the request is not HTTP";
+    MissingToken = "missing-token", 401, false, "this needs a token";
     InvalidToken = "invalid-token", 401, false, "the token is missing, or not good for this";
+    ExpiredToken = "expired-token", 401, false, "the token has expired";
+    NotPermitted = "not-permitted", 403, false, "neither a rule nor the token permits it";
     StaleProducerEpoch = "stale-producer-epoch", 403, false, "another producer has taken over";
     CrossOriginCall = "cross-origin-call", 403, false, "a page of another origin may not begin this call";
     CallsOnly = "calls-only", 403, false, "only calls write to the streams below calls/";
@@ -87,6 +90,7 @@ codes! {
     TooManyCalls = "too-many-calls", 429, true, "too many calls run at once";
     HeadersTooLarge = "headers-too-large", 431, false, "the headers are too large";
     Internal = "internal", 500, true, "the server failed";
+    AccessUnavailable = "access-unavailable", 503, true, "who asks cannot be found out now";
     Overloaded = "overloaded", 503, true, "the server has too much to do";
     Draining = "draining", 503, true, "the server is about to stop";
     StorageFull = "storage-full", 507, true, "the disk is full";
