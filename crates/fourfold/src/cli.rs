@@ -31,6 +31,10 @@ pub(crate) enum Command {
         #[arg(value_name = "FOLDER")]
         folder: Option<PathBuf>,
     },
+    /// Copy everything that a server keeps into one file, while it runs or while none does
+    Backup(BackupArgs),
+    /// Make a data directory from a backup, or check that a backup is whole
+    Restore(RestoreArgs),
     /// Append lines to a stream, each once, also if the server restarts meanwhile
     Append(AppendArgs),
     /// Print a stream's records as they come
@@ -53,6 +57,34 @@ pub(crate) struct StreamArgs {
     /// The server
     #[arg(long, env = "FOURFOLD_URL", default_value = URL_DEFAULT, value_name = "URL")]
     pub(crate) url: String,
+}
+
+/// The arguments of `backup`.
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The data directory; a server that has it open is asked at its control socket
+    #[arg(long, env = "FOURFOLD_DATA_DIR", default_value = "./fourfold-data", value_name = "DIRECTORY")]
+    pub(crate) data_dir: PathBuf,
+    /// The control socket of the server, if it is not in the data directory
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// The file to write, '-' for standard output. It gets this name once it is whole
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
+}
+
+/// The arguments of `restore`.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The backup, '-' for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Where to restore it: a directory that is empty or not there
+    #[arg(long, value_name = "DIRECTORY", required_unless_present = "verify")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Only check that the backup is whole
+    #[arg(long, conflicts_with = "data_dir")]
+    pub(crate) verify: bool,
 }
 
 /// The arguments of `append`.

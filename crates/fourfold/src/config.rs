@@ -43,6 +43,8 @@ pub(crate) struct ServeConfig {
     pub calls_max: usize,
     /// How many of one caller.
     pub calls_per_caller: usize,
+    /// Where commands on this machine ask, if anywhere.
+    pub control_socket: Option<PathBuf>,
     /// A tracing filter, known to be one.
     pub log: String,
 }
@@ -169,6 +171,10 @@ impl ServeConfig {
         };
         let files_left = files_max.saturating_sub(FILES_RESERVED).clamp(16, CONNECTIONS_LIMIT);
         let drain = |text: &str| within(units::duration(text)?, Duration::ZERO, DRAIN_MAX);
+        let in_data_dir = match &engine {
+            Engine::Embedded { data_dir, .. } => Some(data_dir.join(crate::control_socket::NAME)),
+            Engine::Memory => None,
+        };
         let calls_count = |text: &str| count(text, CALLS_LIMIT as u64).map(to_usize);
         Ok(Self {
             listen: required(typed, &LISTEN, |text| {
@@ -199,6 +205,12 @@ impl ServeConfig {
             calls: typed.calls.clone(),
             calls_max: required(typed, &CALLS_MAX, calls_count)?,
             calls_per_caller: required(typed, &CALLS_PER_CALLER, calls_count)?,
+            control_socket: optional(typed, &CONTROL_SOCKET, |text| match text {
+                "" => Err("give a path, or 'off'".into()),
+                "off" => Ok(None),
+                path => Ok(Some(PathBuf::from(path))),
+            })?
+            .unwrap_or(in_data_dir),
             log: required(typed, &LOG, |text| match tracing_subscriber::EnvFilter::try_new(text) {
                 Ok(_) => Ok(text.to_owned()),
                 Err(error) => {
@@ -318,6 +330,15 @@ mod tests {
     }
 
     #[test]
+    fn the_control_socket_is_in_the_data_directory_unless_told_otherwise() {
+        let of = |pairs: &[(&'static str, &str)]| understood(&flags(pairs), &[]).unwrap().control_socket;
+        assert_eq!(of(&[("data-dir", "/d")]), Some("/d/control.sock".into()));
+        assert_eq!(of(&[("control-socket", "/run/x")]), Some("/run/x".into()));
+        assert_eq!(of(&[("control-socket", "off")]), None);
+        assert_eq!(of(&[("engine", "memory")]), None);
+    }
+
+    #[test]
     fn a_variable_can_name_the_file() {
         let (_dir, path) = file("engine = 'memory'");
         assert_eq!(understood(&Flags::default(), &[("FOURFOLD_CONFIG", &path)]).unwrap().engine, Engine::Memory);
@@ -406,6 +427,7 @@ mod tests {
             ("retention-age", "500ms"),
             ("retention-records", "0"),
             ("data-dir", ""),
+            ("control-socket", ""),
             ("log", "fourfold=loud"),
         ] {
             let error = understood(&flags(&[(key, value)]), &[]).expect_err(key).to_string();

@@ -1,18 +1,21 @@
 //! The command `fourfold`: the server, and clients of it for people and scripts.
 //!
 //! - [`cli`]: what can be typed; [`config`]: what it means to the server
-//! - [`serve`], [`demo`]: the server, and the same with scenarios that use it
+//! - [`serve`], [`demo`]: the server, and the same with scenarios that use it; [`control_socket`]: how commands speak to it
+//! - [`backup`]: a copy of what a server keeps, and the way back
 //! - [`append`]: the way in, by the idempotent [`producer`]; [`tail`]: the way out, by four transports; [`call`]: both, with a server that does the work between
 //! - [`mod@bench`]: a load generator
 //! - [`client`], [`failure`], [`websocket`], [`event_stream`], [`message`], [`answer`], [`retry`]: the client's side of the wire
 
 mod answer;
 mod append;
+mod backup;
 mod bench;
 mod call;
 mod cli;
 mod client;
 mod config;
+mod control_socket;
 mod demo;
 mod event_stream;
 mod failure;
@@ -52,6 +55,8 @@ enum CommandError {
     Call(#[from] call::CallError),
     #[error(transparent)]
     Bench(#[from] bench::BenchError),
+    #[error(transparent)]
+    Copy(#[from] backup::CopyError),
     #[error("the runtime does not start: {0}")]
     Runtime(#[from] std::io::Error),
 }
@@ -72,6 +77,8 @@ fn run(command: Command) -> Result<u8, CommandError> {
         Command::Serve(flags) => serve::serve(configured(&flags)?, None, serve::announce)?,
         Command::Demo(flags) => demo::demo(configured(&flags)?)?,
         Command::Pack { folder } => client_runtime()?.block_on(demo::pack(folder))?,
+        Command::Backup(args) => backup::backup(&args)?,
+        Command::Restore(args) => backup::restore(&args)?,
         Command::Append(args) => client_runtime()?.block_on(append::append(args))?,
         Command::Bench(args) => bench::bench(&args)?,
         Command::Tail(args) => client_runtime()?.block_on(tail::tail(args))?,
@@ -103,6 +110,7 @@ impl CommandError {
         use tail::TailError as Tail;
         match self {
             Self::Call(error) => error.status(),
+            Self::Copy(error) => error.status(),
             Self::Config(_) | Self::Append(Append::Address(_) | Append::NoLines(_)) => 2,
             Self::Tail(Tail::Address(_) | Tail::Refused(_)) => 2,
             Self::Bench(Bench::Plan(_) | Bench::Target(_)) => 2,

@@ -3,21 +3,26 @@
 use std::{
     io::{self, Write},
     net::SocketAddr,
-    panic, process,
+    os::unix::net::UnixStream,
+    panic,
+    path::PathBuf,
+    process,
     sync::Arc,
     thread,
 };
 
 use fourfold_engines::{
     MemoryEngine,
-    embedded::{Durability, EmbeddedEngine, EmbeddedOptions, OpenFailure},
+    embedded::{Durability, EmbeddedEngine, EmbeddedOptions, OpenFailure, backup::Backups},
 };
 use fourfold_server::{CallOptions, Extra, Server, Settings, SubscriptionOptions};
 use fourfold_stream::{Engine, Relay, Retention};
+use rustix::process::setpriority_process;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     config::{self, ServeConfig},
+    control_socket::{ControlSocket, Controlled},
     retry,
 };
 
@@ -35,6 +40,14 @@ pub(crate) enum ServeError {
     /// The streams cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenFailure),
+    /// Commands could not speak to it.
+    #[error("the control socket {} cannot be opened: {source}; choose another with --control-socket, or 'off'", path.display())]
+    Control {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The machine denies what a server needs.
     #[error("the server cannot run: {0}")]
     Run(io::Error),
@@ -74,9 +87,16 @@ pub(crate) fn serve(
         let server = Server::bind(config.listen, settings).await.map_err(failed)?;
         let threads = u16::try_from(config.threads.get()).unwrap_or(u16::MAX);
         let (relay, shards) = Relay::new(threads);
-        let engine = {
+        let (engine, backups) = {
             let _opening = Opening::begin(&config);
             open(&config, relay)?
+        };
+        let _control = match &config.control_socket {
+            Some(path) => {
+                let opened = ControlSocket::open(path, Arc::new(Running { backups }));
+                Some(opened.map_err(|source| ServeError::Control { path: path.clone(), source })?)
+            }
+            None => None,
         };
         let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Run)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Run)?;
@@ -91,24 +111,50 @@ pub(crate) fn serve(
     })
 }
 
-fn open(config: &ServeConfig, relay: Relay) -> Result<Arc<dyn Engine>, ServeError> {
+fn open(config: &ServeConfig, relay: Relay) -> Result<(Arc<dyn Engine>, Option<Backups>), ServeError> {
     let retention = Retention {
         age_seconds: config.retention.age.map(|age| age.as_secs()),
         bytes: config.retention.bytes,
         records: config.retention.records,
     };
     match &config.engine {
-        config::Engine::Memory => Ok(Arc::new(MemoryEngine::new(relay, retention))),
+        config::Engine::Memory => Ok((Arc::new(MemoryEngine::new(relay, retention)), None)),
         config::Engine::Embedded { data_dir, durability } => {
             let durability = match *durability {
                 config::Durability::Synced => Durability::Synced,
                 config::Durability::Interval(every) => Durability::Interval(every),
                 config::Durability::Os => Durability::Os,
             };
-            Ok(Arc::new(EmbeddedEngine::open(data_dir, EmbeddedOptions { durability, retention }, relay)?))
+            let engine = EmbeddedEngine::open(data_dir, EmbeddedOptions { durability, retention }, relay)?;
+            let backups = engine.backups();
+            Ok((Arc::new(engine), Some(backups)))
         }
     }
 }
+
+/// The server, as far as commands on this machine can ask something of it.
+struct Running {
+    backups: Option<Backups>,
+}
+
+impl Controlled for Running {
+    fn reload(&self) -> Result<String, String> {
+        Err("nothing can be reloaded".into())
+    }
+
+    fn backup(&self, mut out: &UnixStream, ready: &mut dyn FnMut(&str) -> io::Result<()>) -> Result<(), String> {
+        let backups = self.backups.as_ref().ok_or("the memory engine has no backup: what it keeps ends with it")?;
+        // Of this thread only: appends go first. Where it is denied the backup goes on all the same.
+        let _ = setpriority_process(None, BACKUP_NICE);
+        ready("a backup follows").map_err(|error| error.to_string())?;
+        let summary = backups.write(&mut out).map_err(|error| error.to_string())?;
+        tracing::info!(group = summary.group, bytes = summary.bytes, "a backup was taken");
+        Ok(())
+    }
+}
+
+/// How far a backup stands back behind appends and readers.
+const BACKUP_NICE: i32 = 10;
 
 /// While this lives, a panic of this thread ends the process with one line that says which directory is damaged.
 ///

@@ -88,6 +88,10 @@ impl Sum {
         self.add(&[u8::from(!kept)]).add(key).add(value)
     }
 
+    pub(crate) fn value(self) -> u64 {
+        self.0
+    }
+
     /// The value that stands under [`COMMIT`].
     pub(crate) fn commit(self, number: u64) -> [u8; 16] {
         let mut value = [0; 16];

@@ -28,6 +28,14 @@ pub(crate) enum Space {
     Forks,
 }
 
+impl Space {
+    /// The one with this index in [`SPACES`].
+    pub(crate) fn of(index: u8) -> Option<Self> {
+        use Space::*;
+        [Names, Heads, Records, Producers, Agenda, Doomed, Meta, Forks].get(usize::from(index)).copied()
+    }
+}
+
 /// In the order of the variants.
 pub(crate) const SPACES: [&str; 8] = ["names", "heads", "records", "producers", "agenda", "doomed", "meta", "forks"];
 

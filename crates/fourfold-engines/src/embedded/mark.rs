@@ -17,6 +17,9 @@ use super::{journal::Sum, keys, meta};
 /// The file's name in the engine's directory.
 pub(crate) const NAME: &str = "fourfold.mark";
 
+/// What the mark says while a backup is restored: that no log is whole. No group has this number.
+pub(crate) const RESTORING: u64 = u64::MAX;
+
 /// The open, locked file. The lock ends with the process or with this.
 #[derive(Debug)]
 pub(crate) struct Mark {
@@ -74,6 +77,11 @@ impl Mark {
 
     pub(crate) fn write(&self, upto: u64) -> io::Result<()> {
         self.file.write_all_at(&encode(meta::FORMAT, upto), 0)
+    }
+
+    /// The same, and it is on the disk.
+    pub(crate) fn write_synced(&self, upto: u64) -> io::Result<()> {
+        self.write(upto).and_then(|()| self.file.sync_all())
     }
 }
 

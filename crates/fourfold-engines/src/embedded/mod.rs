@@ -9,8 +9,10 @@
 //!   remembers, `sweep` what it does in between
 //! - `keys`, `meta`: where everything lies, and how it is written
 //! - `store`: fjall's handles; [`recovery`], `journal`, `mark`: opening, and what is not to be passed over in silence
+//! - [`backup`]: a copy of everything in one file, and the way back
 //! - `upkeep`: expiry and retention within a group; `forks`: forks, and what their ends mean for their sources; `timers`: clocks of hot streams; `disk`: free space
 
+pub mod backup;
 mod committer;
 mod disk;
 mod forks;
@@ -49,6 +51,7 @@ use tokio::sync::oneshot;
 pub use self::queue::{GROUP_BYTES_MAX, GROUP_OPS_MAX, QUEUE_BYTES_MAX, QUEUE_OPS_MAX};
 pub use self::recovery::OpenFailure;
 use self::{
+    backup::Backups,
     committer::{Committer, Op},
     keys::Space,
     ledger::{Around, Ledger},
@@ -87,6 +90,7 @@ pub struct EmbeddedEngine {
     queue: Arc<Queue<Op>>,
     around: Around,
     readers: Readers,
+    backups: Backups,
     committer: Option<JoinHandle<()>>,
 }
 
@@ -128,7 +132,13 @@ impl EmbeddedEngine {
             .name("fourfold-commit".into())
             .spawn(move || committer.run())
             .map_err(|e| OpenFailure::Unwritable(dir.to_owned(), e))?;
-        Ok(Self { queue, around, readers: Readers::new(shelf), committer: Some(committer) })
+        let backups = Backups::new(Arc::clone(&shelf));
+        Ok(Self { queue, around, readers: Readers::new(shelf), backups, committer: Some(committer) })
+    }
+
+    /// Makes backups while this is in use.
+    pub fn backups(&self) -> Backups {
+        self.backups.clone()
     }
 
     /// Takes the operation's place in the queue now; the future is only the answer.

@@ -19,7 +19,7 @@ use super::{
     Durability,
     journal::{self, Scan},
     keys::{FORMAT, SPACES, Space},
-    mark::{Mark, Marked},
+    mark::{Mark, Marked, RESTORING},
     meta,
     store::{Store, Write},
 };
@@ -65,6 +65,10 @@ pub(crate) fn open(dir: &Path, mark: &Mark, durability: Durability) -> Result<Op
     let unreadable = |e: io::Error| OpenFailure::Broken { file: mark.path().to_owned(), why: e.to_string() };
     let upto = match mark.read().map_err(unreadable)? {
         Marked::Format(format) => return Err(OpenFailure::Format(dir.to_owned(), format)),
+        Marked::Upto(RESTORING) => {
+            let why = "a restore into the directory did not finish".into();
+            return Err(OpenFailure::Broken { file: mark.path().to_owned(), why });
+        }
         Marked::Upto(upto) => upto,
         Marked::Nothing => 0,
         Marked::Damaged => {

@@ -3,7 +3,10 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     thread,
     time::Duration,
 };
@@ -80,6 +83,11 @@ impl Store {
         &self.spaces[space as usize]
     }
 
+    /// In the order of [`SPACES`].
+    pub(crate) fn spaces(&self) -> &[Keyspace] {
+        &self.spaces
+    }
+
     pub(crate) fn get(&self, space: Space, key: &[u8]) -> fjall::Result<Option<UserValue>> {
         self.space(space).get(key)
     }
@@ -151,15 +159,22 @@ impl Store {
 pub(crate) struct Shelf {
     dir: PathBuf,
     store: RwLock<Option<Arc<Store>>>,
+    /// Whoever uses it for long should let go of it.
+    wanted: AtomicBool,
 }
 
 impl Shelf {
     pub(crate) fn new(dir: PathBuf, store: Store) -> Self {
-        Self { dir, store: RwLock::new(Some(Arc::new(store))) }
+        Self { dir, store: RwLock::new(Some(Arc::new(store))), wanted: AtomicBool::new(false) }
     }
 
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Whether the store is to be given back at once.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.load(SeqCst)
     }
 
     /// The store, to be given back soon. Waits while it is being opened again.
@@ -171,6 +186,7 @@ impl Shelf {
     /// Drops the store, waiting for those who use it, and puts there what `open` gives.
     pub(crate) fn replace<E>(&self, open: impl FnOnce() -> Result<Option<Store>, E>) -> Result<(), E> {
         let mut place = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        self.wanted.store(true, SeqCst);
         let mut old = place.take();
         while let Some(shared) = old {
             old = match Arc::try_unwrap(shared) {
@@ -184,7 +200,9 @@ impl Shelf {
                 }
             };
         }
-        *place = open()?.map(Arc::new);
+        let opened = open();
+        self.wanted.store(false, SeqCst);
+        *place = opened?.map(Arc::new);
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The contract of an engine, on every engine; and what the embedded one promises beyond.
 
+mod backup;
 mod concurrency;
 mod contract;
 mod disk;

@@ -138,6 +138,13 @@ pub(crate) const CALLS_PER_CALLER: Setting = Setting {
     without: "",
     help: "How many calls that were begun from one address may run at once; behind a proxy all come from one",
 };
+pub(crate) const CONTROL_SOCKET: Setting = Setting {
+    key: "control-socket",
+    value: "PATH|off",
+    default: None,
+    without: "control.sock in the data directory, none with engine 'memory'",
+    help: "A Unix socket for commands on this machine, such as 'fourfold backup'; only its owner can open it",
+};
 pub(crate) const LOG: Setting = Setting {
     key: "log",
     value: "FILTER",
@@ -164,6 +171,7 @@ pub(crate) const ALL: &[&Setting] = &[
     &CONNECTIONS_MAX,
     &CALLS_MAX,
     &CALLS_PER_CALLER,
+    &CONTROL_SOCKET,
     &LOG,
 ];
 

@@ -1,6 +1,7 @@
 //! The command as people run it: real processes, real sockets, real files. One binary, so that it links once.
 
 mod address;
+mod backup;
 mod bench;
 mod call;
 mod calls;
