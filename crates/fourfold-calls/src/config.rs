@@ -3,7 +3,7 @@
 //!
 //! To add a key: a field in `typed.rs`, what it means here.
 
-mod origins;
+pub mod origins;
 mod rest;
 mod typed;
 mod units;

@@ -33,5 +33,5 @@ mod source;
 mod states;
 
 pub use calls::{Begun, Calls, Wish};
-pub use config::{CallConfig, ConfigError, Options};
-pub use states::Wanted;
+pub use config::{CallConfig, ConfigError, Options, origins};
+pub use states::{Seen, Wanted};

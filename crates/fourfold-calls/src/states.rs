@@ -1,5 +1,7 @@
 //! Calls as they are shown: what each is, how far it has come, how it ended.
 
+use std::fmt;
+
 use fourfold_protocol::{Epoch, Offset, Refusal, name::CALLS};
 use fourfold_stream::{Listed, OpenError, Stream};
 use serde_json::{Map, Value, json};
@@ -15,7 +17,7 @@ use crate::{
 };
 
 /// Which calls are wanted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Wanted<'a> {
     /// Those of this name.
     pub name: Option<&'a str>,
@@ -25,6 +27,29 @@ pub struct Wanted<'a> {
     pub limit: usize,
     /// Those behind this id.
     pub after: Option<&'a str>,
+    /// Whether this call may be seen, by its id, and whether a call of this name may be begun.
+    pub sees: &'a (dyn Fn(Seen<'_>) -> bool + Sync),
+}
+
+/// What a listing shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen<'a> {
+    /// A call, by its id.
+    Call(&'a str),
+    /// That calls of this name can be begun.
+    Name(&'a str),
+}
+
+impl fmt::Debug for Wanted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, running, limit, after, .. } = self;
+        f.debug_struct("Wanted")
+            .field("name", name)
+            .field("running", running)
+            .field("limit", limit)
+            .field("after", after)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is shown of a call.
@@ -42,7 +67,7 @@ impl Calls {
     /// A page of calls, newest first, and the names that are configured. It may have fewer than were wanted and still go on: then it has `next`.
     pub async fn list(&self, wanted: Wanted<'_>) -> Result<Value, Refusal> {
         let (calls, next) = if wanted.running { self.running(wanted) } else { self.kept(wanted).await? };
-        let names = self.shared.configs.iter();
+        let names = self.shared.configs.iter().filter(|(name, _)| (wanted.sees)(Seen::Name(name)));
         let names = names.map(|(name, config)| json!({ "name": name, "kind": config.kind() })).collect();
         let mut page = Map::new();
         page.insert("calls".into(), Value::Array(calls));
@@ -67,6 +92,7 @@ impl Calls {
         running.retain(|running| {
             wanted.after.is_none_or(|after| running.id.as_str() > after)
                 && wanted.name.is_none_or(|name| running.name == name)
+                && (wanted.sees)(Seen::Call(&running.id))
         });
         let more = running.len() > wanted.limit;
         running.truncate(wanted.limit);
@@ -86,7 +112,7 @@ impl Calls {
                 looked_at += 1;
                 after = Some(listed.name.as_str().to_owned());
                 let Some(view) = View::of_listed(listed) else { continue };
-                if wanted.name.is_some_and(|name| view.note.call != name) {
+                if wanted.name.is_some_and(|name| view.note.call != name) || !(wanted.sees)(Seen::Call(view.id)) {
                     continue;
                 }
                 calls.push(view.json());

@@ -93,6 +93,8 @@ pub struct Request {
     pub close: bool,
     /// Id, epoch, sequence.
     pub producer: Option<(String, u64, u64)>,
+    /// Another token, in place of everything else.
+    pub token: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -108,6 +110,8 @@ struct Wish<'a> {
     producer: Option<Producer>,
     #[serde(default)]
     encoding: Option<String>,
+    #[serde(default)]
+    token: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -138,6 +142,18 @@ pub fn read(kind: Kind, text: &str) -> Result<Request, (String, Refusal)> {
         if id.len() > MESSAGE_ID_BYTES_MAX || !is_scalar {
             return Err(invalid("the id is not a number or a short string".into()));
         }
+        if let Some(token) = wish.token {
+            if wish.append.is_some() || wish.close || wish.producer.is_some() || wish.encoding.is_some() {
+                return Err(invalid("a token comes in a message of its own".into()));
+            }
+            return Ok(Request {
+                id: id.clone(),
+                records: Vec::new(),
+                close: false,
+                producer: None,
+                token: Some(token),
+            });
+        }
         let records = match wish.append {
             None => Vec::new(),
             Some(values) if !values.get().starts_with('[') => {
@@ -152,7 +168,7 @@ pub fn read(kind: Kind, text: &str) -> Result<Request, (String, Refusal)> {
         if producer.as_ref().is_some_and(|(id, epoch, seq)| id.is_empty() || (*epoch).max(*seq) > SAFE_INTEGER_MAX) {
             return Err(invalid("the producer has an empty id, or a number past 2^53-1".into()));
         }
-        Ok(Request { id: id.clone(), records, close: wish.close, producer })
+        Ok(Request { id: id.clone(), records, close: wish.close, producer, token: None })
     };
     request().map_err(|refusal| (if id.len() > MESSAGE_ID_BYTES_MAX { "null".into() } else { id.clone() }, refusal))
 }
@@ -197,6 +213,19 @@ pub fn ack(id: &str, next: Offset, closed: bool, duplicate: bool) -> String {
     let closed = if closed { r#","streamClosed":true"# } else { "" };
     let duplicate = if duplicate { r#","duplicate":true"# } else { "" };
     format!(r#"{{"id":{id},"ack":{{"streamNextOffset":"{next}"{closed}{duplicate}}}}}"#)
+}
+
+/// The answer to another token: until when it is good, in milliseconds from now, if it ends.
+#[must_use]
+pub fn renewed(id: &str, expires_in_ms: Option<u64>) -> String {
+    let expires = expires_in_ms.map(|ms| format!(r#""tokenExpiresInMs":{ms}"#)).unwrap_or_default();
+    format!(r#"{{"id":{id},"ack":{{{expires}}}}}"#)
+}
+
+/// The reminder that a token ends in so long, and that another one can be sent here.
+#[must_use]
+pub fn token_expires(in_ms: u64, next: Offset) -> String {
+    format!(r#"{{"tokenExpiresInMs":{in_ms},"streamNextOffset":"{next}"}}"#)
 }
 
 /// The answer to a request that was refused.
@@ -255,6 +284,7 @@ mod tests {
         let binary = read(Kind::Binary, r#"{"append":["/w=="],"encoding":"base64"}"#).unwrap();
         assert_eq!((binary.records, binary.id.as_str()), (vec![Bytes::from_static(b"\xff")], "null"));
         assert!(read(Kind::Json, r#"{"close":true,"id":8}"#).unwrap().close);
+        assert_eq!(read(Kind::Text, r#"{"token":"x","id":9}"#).unwrap().token.as_deref(), Some("x"));
     }
 
     #[test]
@@ -269,6 +299,8 @@ mod tests {
             (r#"{"append":[1],"id":6,"encoding":"base64"}"#, "6", Code::InvalidMessage),
             (r#"{"append":[1],"id":7,"producer":{"id":"","epoch":0,"seq":0}}"#, "7", Code::InvalidMessage),
             (r#"{"append":[1],"id":[8]}"#, "[8]", Code::InvalidMessage),
+            (r#"{"token":"x","append":[1],"id":9}"#, "9", Code::InvalidMessage),
+            (r#"{"token":1,"id":9}"#, "9", Code::InvalidMessage),
         ] {
             let (told, refusal) = read(Kind::Json, message).expect_err(message);
             assert_eq!((told.as_str(), refusal.code), (id, code), "{message}");

@@ -59,6 +59,7 @@ codes! {
     ExpiredToken = "expired-token", 401, false, "the token has expired";
     NotPermitted = "not-permitted", 403, false, "neither a rule nor the token permits it";
     StaleProducerEpoch = "stale-producer-epoch", 403, false, "another producer has taken over";
+    OriginNotAllowed = "origin-not-allowed", 403, false, "a page of this origin may not do this";
     CrossOriginCall = "cross-origin-call", 403, false, "a page of another origin may not begin this call";
     CallsOnly = "calls-only", 403, false, "only calls write to the streams below calls/";
     NotFound = "not-found", 404, false, "nothing is at this URL";

@@ -78,24 +78,48 @@ pub(crate) const METHODS: &str = "GET, HEAD, PUT, POST, DELETE, OPTIONS";
 
 /// What every answer has, as it is written. In one piece, because these five would be a fifth of the work for a 304.
 const COMMON: &str = concat!(
-    "access-control-allow-origin: *\r\naccess-control-expose-headers: ",
+    "access-control-expose-headers: ",
     exposed!(),
-    "\r\nx-content-type-options: nosniff\r\ncross-origin-resource-policy: cross-origin\r\n"
+    "\r\nx-content-type-options: nosniff\r\ncross-origin-resource-policy: cross-origin\r\nreferrer-policy: no-referrer\r\n"
 );
+
+/// Whose pages may read an answer, unless it is a certain one's.
+const ANY_PAGE: &str = "access-control-allow-origin: *\r\n";
 
 /// The same for hyper, which writes heads itself.
 pub(crate) fn add_common(headers: &mut HeaderMap) {
     for (name, value) in [
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
         (header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed!()),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (CROSS_ORIGIN_RESOURCE_POLICY, "cross-origin"),
+        (header::REFERRER_POLICY, "no-referrer"), // There may be a token in the URL.
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    headers.entry(header::ACCESS_CONTROL_ALLOW_ORIGIN).or_insert(HeaderValue::from_static("*"));
     if !headers.contains_key(header::CONTENT_SECURITY_POLICY) {
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy!()));
     }
+}
+
+/// Lets a page read the answer although it sends cookies from another origin: for those a `*` is not enough.
+pub(crate) fn allow(headers: &mut HeaderMap, page: &HeaderValue) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, page.clone());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+}
+
+/// The same for an answer that is written already, as it is for all who read it.
+pub(crate) fn allowing(answer: &[u8], page: &HeaderValue) -> Bytes {
+    let any = answer.windows(ANY_PAGE.len()).position(|line| line == ANY_PAGE.as_bytes());
+    let at = any.expect("an answer that is shared is for any page");
+    let page = [
+        b"access-control-allow-origin: ",
+        page.as_bytes(),
+        b"\r\naccess-control-allow-credentials: true\r\nvary: Origin\r\n",
+    ]
+    .concat();
+    [&answer[..at], &page, &answer[at + ANY_PAGE.len()..]].concat().into()
 }
 
 /// The head of an answer; what every answer has is added when it is written.
@@ -244,6 +268,9 @@ pub(crate) fn write_head(parts: &mut Parts, framing: Framing, out: &mut Vec<u8>)
     out.extend_from_slice(parts.status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(COMMON.as_bytes());
+    if !parts.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+        out.extend_from_slice(ANY_PAGE.as_bytes());
+    }
     if !parts.headers.contains_key(header::CONTENT_SECURITY_POLICY) {
         out.extend_from_slice(concat!("content-security-policy: ", policy!(), "\r\n").as_bytes());
     }

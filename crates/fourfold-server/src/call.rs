@@ -2,7 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use fourfold_calls::{Begun, Wanted, Wish};
+use fourfold_access::{Verb, Who};
+use fourfold_calls::{Begun, Seen, Wanted, Wish};
 use fourfold_protocol::{Code, Refusal, StreamName, name::CALLS as BELOW};
 use fourfold_stream::{Cursor, Limit};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, request::Parts};
@@ -11,6 +12,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
+    access,
     answer::{self, Answer},
     connection::Reply,
     context::Context,
@@ -59,16 +61,27 @@ pub(crate) async fn answer(
         None if id.is_empty() => (id, "GET, HEAD, OPTIONS"),
         None => (id, "GET, HEAD, DELETE, OPTIONS"),
     };
+    let introduced = match *request.method() {
+        Method::OPTIONS => return Ok(Reply::Whole(answer::options(methods))),
+        _ => access::introduce(&request, context).await?,
+    };
+    let stream = format!("{BELOW}{id}");
     let done = match *request.method() {
-        Method::OPTIONS => Ok(answer::options(methods)),
-        Method::GET | Method::HEAD if methods.starts_with("GET") && id.is_empty() => list(&request, context).await,
+        Method::GET | Method::HEAD if methods.starts_with("GET") && id.is_empty() => {
+            list(&request, &introduced.who, context).await
+        }
         Method::GET | Method::HEAD if methods.starts_with("GET") => {
+            introduced.may(Verb::Read, &stream, peer, context).await?;
             context.calls.state(id).await.map(|state| json(StatusCode::OK, &state))
         }
-        Method::POST if methods.starts_with("POST") => cancel(id, context).await,
+        Method::POST if methods.starts_with("POST") => {
+            introduced.may(Verb::Delete, &stream, peer, context).await?;
+            cancel(id, context).await
+        }
         Method::DELETE if methods.contains("DELETE") => {
+            introduced.may(Verb::Delete, &stream, peer, context).await?;
             context.calls.state(id).await?; // Another stream is not deleted from here.
-            delete(&StreamName::new(&format!("{BELOW}{id}"))?, context).await
+            delete(&StreamName::new(&stream)?, context).await
         }
         _ => Err(not_allowed(methods)),
     };
@@ -76,8 +89,18 @@ pub(crate) async fn answer(
 }
 
 /// A `POST` to a stream below `calls/`: one path cancels, nothing else is taken.
-pub(crate) async fn post(name: &StreamName, context: &Context) -> Result<Answer, Refusal> {
-    match name.as_str().strip_prefix(BELOW).and_then(|rest| rest.strip_suffix("/cancel")) {
+pub(crate) async fn post<B>(
+    request: &Request<B>,
+    name: &StreamName,
+    peer: Option<IpAddr>,
+    context: &Context,
+) -> Result<Answer, Refusal> {
+    let Some(stream) = name.as_str().strip_suffix("/cancel") else {
+        access::admit(request, Verb::Append, name.as_str(), peer, context).await?;
+        return Err(calls_only());
+    };
+    access::admit(request, Verb::Delete, stream, peer, context).await?;
+    match stream.strip_prefix(BELOW) {
         Some(id) => cancel(id, context).await,
         None => Err(calls_only()),
     }
@@ -107,7 +130,7 @@ async fn cancel(id: &str, context: &Context) -> Result<Answer, Refusal> {
         .with("ending", state["ending"].clone()))
 }
 
-async fn list(request: &Request<Incoming>, context: &Context) -> Result<Answer, Refusal> {
+async fn list(request: &Request<Incoming>, who: &Who, context: &Context) -> Result<Answer, Refusal> {
     let query = Query::parse(request.uri().query())?;
     let said = |name: &str| {
         let pairs = request.uri().query().unwrap_or_default().split('&');
@@ -119,7 +142,12 @@ async fn list(request: &Request<Incoming>, context: &Context) -> Result<Answer, 
         Some(_) => return Err(Refusal::new(Code::InvalidQuery, "'running' is 'true' or 'false'")),
     };
     let limit = query.limit(LIST_MAX)?.unwrap_or(LIST_DEFAULT);
-    let wanted = Wanted { name: said("name"), running, limit, after: query.after.as_deref() };
+    let access = &context.settings.access;
+    let sees = |seen: Seen<'_>| match seen {
+        Seen::Call(id) => access.allows(who, Verb::List, &format!("{BELOW}{id}")),
+        Seen::Name(name) => access.allows(who, Verb::Call, name),
+    };
+    let wanted = Wanted { name: said("name"), running, limit, after: query.after.as_deref(), sees: &sees };
     context.calls.list(wanted).await.map(|page| json(StatusCode::OK, &page))
 }
 
@@ -145,12 +173,16 @@ async fn begin(
     peer: Option<IpAddr>,
     context: &Arc<Context>,
 ) -> Result<Reply, Refusal> {
+    let admitted = {
+        let name = target.split('/').next().unwrap_or_default();
+        access::admit(&request, Verb::Call, name, peer, context).await?
+    };
     let (parts, body) = request.into_parts();
     let at = target.find('/').unwrap_or(target.len());
     let (name, rest) = (target[..at].to_owned(), target[at..].to_owned());
     let bytes_max = context.calls.body_bytes_max(&name)?;
     if let Some(origin) = parts.headers.get(header::ORIGIN) {
-        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = access::host(&parts.uri, &parts.headers);
         context.calls.check_origin(&name, origin.to_str().unwrap_or_default(), host)?;
     }
     let (ours, theirs) = shared_out(parts.uri.query());
@@ -180,15 +212,16 @@ async fn begin(
     }
     let request = Request::from_parts(parts, ());
     let cursor = Cursor::new(Arc::clone(stream), stream.oldest(), context.shard);
-    let reader = Reader::new(&request, &query, cursor);
+    let reader = Reader::new(&request, &query, cursor, &admitted);
     let with = |heartbeat, reader| Reader { heartbeat, created: Some(Box::new(created.clone())), ..reader };
     Ok(match reading {
         Reading::No => unreachable!("it was answered above"),
         Reading::Events(heartbeat) => sse::begin(with(heartbeat, reader)),
         Reading::Lines(waits, heartbeat) => portions::begin(with(heartbeat, reader), waits),
         Reading::Poll(until, waits, limit, form) => {
-            let Reader { cursor, keeps_alive, .. } = reader;
+            let Reader { cursor, keeps_alive, leave_at, .. } = reader;
             let deadline = Instant::now() + waits.timeout;
+            let deadline = leave_at.map_or(deadline, |leave_at| deadline.min(leave_at));
             let linger = waits.linger;
             awaited::begin(Awaited { cursor, until, deadline, linger, limit, form, keeps_alive, created })
         }

@@ -22,6 +22,7 @@ use std::{
 
 use bytes::Bytes;
 use fourfold_protocol::Refusal;
+use http::HeaderValue;
 use tokio::{
     io::{AsyncRead, ReadBuf},
     time::Instant,
@@ -50,6 +51,28 @@ pub(crate) enum Reply {
 
 /// An append's answer on its way.
 pub(crate) type Appending = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+impl Reply {
+    /// Lets this page read the answer, if it is there.
+    pub(crate) fn readable_by(self, page: Option<HeaderValue>) -> Self {
+        let Some(page) = page else { return self };
+        match self {
+            Self::Whole(mut answer) => {
+                answer::allow(answer.headers_mut(), &page);
+                Self::Whole(answer)
+            }
+            Self::Appending(answering) => Self::Appending(Box::pin(async move {
+                let mut answer = answering.await;
+                answer::allow(answer.headers_mut(), &page);
+                answer
+            })),
+            Self::Live(mut live) => {
+                live.readable_by(page);
+                Self::Live(live)
+            }
+        }
+    }
+}
 
 impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Self {

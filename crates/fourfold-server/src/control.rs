@@ -1,14 +1,19 @@
 //! The control interfaces below `/v1/stream/__ds/`: HTTP around `fourfold-subscriptions`. Spec: "Reserved Subscription APIs".
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use bytes::Bytes;
+use fourfold_access::Verb;
 use fourfold_protocol::Refusal;
 use fourfold_subscriptions::{ControlRequest, limits::CONTROL_BODY_BYTES_MAX, methods};
 use http::{Method, Request, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 
 use crate::{
+    access,
     answer::{self, Answer},
     context::Context,
     publish::Body,
@@ -18,7 +23,15 @@ use crate::{
 /// What their paths begin with, behind the root of all streams.
 pub(crate) const ROOT: &str = "__ds/";
 
-pub(crate) async fn answer(request: Request<Incoming>, context: &Arc<Context>) -> Result<Answer, Refusal> {
+pub(crate) async fn answer(
+    request: Request<Incoming>,
+    peer: Option<IpAddr>,
+    context: &Arc<Context>,
+) -> Result<Answer, Refusal> {
+    let below = request.uri().path().strip_prefix(STREAMS).and_then(|path| path.strip_prefix(ROOT)).unwrap_or_default();
+    if request.method() != Method::OPTIONS && !shows_its_own_token(below) {
+        access::admit(&request, Verb::Control, below, peer, context).await?;
+    }
     let (parts, incoming) = request.into_parts();
     let path = parts.uri.path().strip_prefix(STREAMS).and_then(|path| path.strip_prefix(ROOT)).unwrap_or_default();
     let methods = methods(path)?;
@@ -48,6 +61,12 @@ pub(crate) async fn answer(request: Request<Incoming>, context: &Arc<Context>) -
     }
     answer::put(&mut head, header::CONTENT_TYPE, done.content_type);
     Ok(answer::full(head, done.body))
+}
+
+/// What needs no leave: the public keys, and what a worker says of the wake that it was given, with the token that came with it.
+fn shows_its_own_token(path: &str) -> bool {
+    let verb = path.strip_prefix("subscriptions/").and_then(|rest| rest.rsplit_once('/')).map(|(_, verb)| verb);
+    path == "jwks.json" || matches!(verb, Some("callback" | "ack" | "release"))
 }
 
 /// The streams' root as the client knows the server.

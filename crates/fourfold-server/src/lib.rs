@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod access;
 mod alarm;
 mod answer;
 mod call;
@@ -45,7 +46,9 @@ mod transports;
 pub mod websocket;
 mod wire;
 
+pub use access::Origins;
 pub use extra::{Answering, Extra};
+pub use fourfold_access::Access;
 pub use fourfold_calls::{CallConfig, Options as CallOptions};
 pub use fourfold_subscriptions::Options as SubscriptionOptions;
 pub use server::{Connections, Server};

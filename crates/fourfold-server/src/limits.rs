@@ -53,6 +53,15 @@ pub const HEARTBEAT: Duration = Duration::from_secs(15);
 /// `heartbeat=`, in seconds: rarer words would not tell of a cut in time.
 pub const HEARTBEAT_SECONDS_MAX: u8 = 60;
 
+/// A live read ends so long before its token does, or a tenth of what is left of it: time to come back with another one.
+pub const EXPIRY_LEAD_MAX: Duration = Duration::from_secs(5);
+
+/// A WebSocket is reminded so long before its token ends, or half of what is left of it, that it can be renewed in-band.
+pub const EXPIRY_NOTICE_MAX: Duration = Duration::from_secs(30);
+
+/// Streams that one page of a listing looks at, for those that may be seen: what is left is behind its `next`.
+pub const LIST_LOOKED_AT_MAX: usize = 10_000;
+
 /// A WebSocket ping after so long; a client that has sent nothing at all until the next one is gone.
 pub const PING: Duration = Duration::from_secs(30);
 

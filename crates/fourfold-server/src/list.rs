@@ -1,5 +1,6 @@
 //! `GET /v1/stream/`: which streams there are. Beyond the base protocol, which every console misses.
 
+use fourfold_access::{Verb, Who};
 use fourfold_protocol::{Offset, Refusal};
 use fourfold_stream::{Listed, listing};
 use http::{StatusCode, header};
@@ -8,21 +9,33 @@ use serde_json::{Map, Value, json};
 use crate::{
     answer::{self, Answer},
     context::{Context, unavailable},
-    limits::{LIST_DEFAULT, LIST_MAX},
+    limits::{LIST_DEFAULT, LIST_LOOKED_AT_MAX, LIST_MAX},
     query::Query,
     timestamp,
 };
 
-pub(crate) async fn get(query: &Query, context: &Context) -> Result<Answer, Refusal> {
+/// A page of the streams that `who` may see. May be short, or empty, with more behind it: what is looked at for a page is bounded.
+pub(crate) async fn get(query: &Query, who: &Who, context: &Context) -> Result<Answer, Refusal> {
     let limit = query.limit(LIST_MAX)?.unwrap_or(LIST_DEFAULT);
     let prefix = query.prefix.as_deref().unwrap_or_default();
-    let listing = listing::public(&*context.engine, prefix, query.after.as_deref(), limit)
-        .await
-        .map_err(|why| unavailable(&why))?;
+    let (mut seen, mut looked_at) = (Vec::new(), 0);
+    let mut after = query.after.clone();
+    let next = loop {
+        let listing = listing::public(&*context.engine, prefix, after.as_deref(), limit - seen.len())
+            .await
+            .map_err(|why| unavailable(&why))?;
+        looked_at += listing.streams.len();
+        after = listing.streams.last().map(|last| last.name.as_str().to_owned());
+        let sees = |listed: &&Listed| context.settings.access.allows(who, Verb::List, listed.name.as_str());
+        seen.extend(listing.streams.iter().filter(sees).map(entry));
+        if !listing.more || seen.len() == limit || looked_at >= LIST_LOOKED_AT_MAX {
+            break after.filter(|_| listing.more);
+        }
+    };
     let mut page = Map::new();
-    page.insert("streams".into(), listing.streams.iter().map(entry).collect());
-    if let Some(last) = listing.streams.last().filter(|_| listing.more) {
-        page.insert("next".into(), json!(last.name.as_str()));
+    page.insert("streams".into(), seen.into());
+    if let Some(next) = next {
+        page.insert("next".into(), json!(next));
     }
     let mut parts = answer::head(StatusCode::OK);
     answer::put(&mut parts, header::CONTENT_TYPE, "application/json");

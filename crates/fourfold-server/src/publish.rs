@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::{
+    access::host,
     answer::{self, Answer},
     call::calls_only,
     context::{Context, gone, not_found, unavailable},
@@ -131,6 +132,11 @@ pub(crate) async fn put(parts: &Parts, body: Body, name: &StreamName, context: &
         answer::put(&mut parts, answer::STREAM_CLOSED, "true");
     }
     Ok(answer::empty(parts))
+}
+
+/// The stream that a creation wants to fork.
+pub(crate) fn source(parts: &Parts) -> Result<Option<StreamName>, Refusal> {
+    Ok(fork(parts)?.map(|fork| fork.from))
 }
 
 /// The fork that a creation asks for. Spec: "Stream forking".
@@ -318,7 +324,7 @@ pub(crate) fn location(parts: &Parts, name: &StreamName) -> String {
     let path = format!("{STREAMS}{}", name.encoded());
     let says = |header: &str| parts.headers.get(header).and_then(|value| value.to_str().ok());
     let scheme = if says("x-forwarded-proto") == Some("https") { "https" } else { "http" };
-    says("host").filter(|host| !host.is_empty()).map_or(path.clone(), |host| format!("{scheme}://{host}{path}"))
+    host(&parts.uri, &parts.headers).map_or(path.clone(), |host| format!("{scheme}://{host}{path}"))
 }
 
 fn says_closed(parts: &Parts) -> bool {

@@ -6,12 +6,13 @@
 use std::{mem::MaybeUninit, sync::Arc};
 
 use bytes::Bytes;
+use fourfold_access::Verb;
 use fourfold_protocol::{Code, Refusal, StreamName};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use http_body_util::Empty;
 
 use crate::{
-    answer, call,
+    access, answer, call,
     connection::Reply,
     context::Context,
     control,
@@ -79,18 +80,24 @@ impl Plain {
     /// What it gets, and whether the client will send another request behind it.
     pub(crate) async fn answer(self, context: Arc<Context>) -> (Reply, bool) {
         let goes_on = keeps_alive(&self.request);
-        (self.reply(&context, &mut None).await.unwrap_or_else(Reply::from), goes_on)
+        (self.readable_reply(&context, &mut None).await, goes_on)
     }
 
     /// The same, and the shard learns from it.
     pub(crate) async fn answer_and_learn(self, context: Arc<Context>, asking: Asking) -> (Reply, bool) {
         let goes_on = keeps_alive(&self.request);
         let mut grounds = None;
-        let reply = self.reply(&context, &mut grounds).await.unwrap_or_else(Reply::from);
+        let reply = self.readable_reply(&context, &mut grounds).await;
         if let (Reply::Whole(answer), Some(grounds), true) = (&reply, grounds, goes_on) {
             context.polls.learn(asking, grounds, answer);
         }
         (reply, goes_on)
+    }
+
+    async fn readable_reply(self, context: &Arc<Context>, grounds: &mut Option<Grounds>) -> Reply {
+        let page = access::page_with_cookies(self.request.headers(), context);
+        let reply = self.reply(context, grounds).await.unwrap_or_else(Reply::from);
+        reply.readable_by(page)
     }
 
     async fn reply(self, context: &Arc<Context>, grounds: &mut Option<Grounds>) -> Result<Reply, Refusal> {
@@ -99,11 +106,13 @@ impl Plain {
         let name = request.uri().path().strip_prefix(STREAMS).expect("it was read because it begins so");
         let name = StreamName::parse(name)?;
         if request.method() == Method::GET {
-            return subscribe::get(&request, &name, context, grounds).await;
+            let admitted = access::admit(&request, access::reading(&request), name.as_str(), None, context).await?;
+            return subscribe::get(&request, &name, admitted, context, grounds).await;
         }
         if name.is_call() {
-            return call::post(&name, context).await.map(Reply::Whole);
+            return call::post(&request, &name, None, context).await.map(Reply::Whole);
         }
+        access::admit(&request, Verb::Append, name.as_str(), None, context).await?;
         let (parts, _) = request.into_parts();
         let done = publish::begin(&parts, Body::Whole(body), &name, context).await?;
         Ok(Reply::Appending(Box::pin(async move { done.await.unwrap_or_else(|refusal| answer::refusal(&refusal)) })))

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    CallOptions, Extra, SubscriptionOptions,
+    Access, CallOptions, Extra, Origins, SubscriptionOptions,
     limits::{BODY_BYTES_MAX_DEFAULT, BODY_WAIT_MAX, HEAD_WAIT_MAX, LONG_POLL_WAIT_DEFAULT},
 };
 
@@ -28,6 +28,10 @@ pub struct Settings {
     pub subscriptions: SubscriptionOptions,
     /// Which calls there are, and how many at once.
     pub calls: CallOptions,
+    /// Who may do what. By default everybody may do everything.
+    pub access: Access,
+    /// From which pages of other hosts requests may come.
+    pub origins: Origins,
     /// Answers beside the streams.
     pub extra: Option<Arc<dyn Extra>>,
 }
@@ -44,6 +48,8 @@ impl Default for Settings {
             drain_spread: Duration::from_secs(5),
             subscriptions: SubscriptionOptions::default(),
             calls: CallOptions::default(),
+            access: Access::open(),
+            origins: Origins::default(),
             extra: None,
         }
     }

@@ -10,6 +10,7 @@ use http::{HeaderMap, Request, StatusCode, header};
 use hyper::body::Body;
 
 use crate::{
+    access::{self, Admitted},
     answer::{self, Answer},
     connection::Reply,
     context::Context,
@@ -19,7 +20,9 @@ use crate::{
     transports::{
         Reader,
         form::{self, Form},
-        long_poll, portions, short_poll, sse, websocket,
+        long_poll,
+        pass::Pass,
+        portions, short_poll, sse, websocket,
     },
     websocket::Handshake,
 };
@@ -28,6 +31,7 @@ use crate::{
 pub(crate) async fn get<B: Body>(
     request: &Request<B>,
     name: &StreamName,
+    admitted: Admitted,
     context: &Arc<Context>,
     grounds: &mut Option<Grounds>,
 ) -> Result<Reply, Refusal> {
@@ -59,15 +63,16 @@ pub(crate) async fn get<B: Body>(
         if !query.wants_records()? {
             cursor.pass_records();
         }
-        let reader = Reader::new(request, &query, cursor).beating(&query)?;
-        return Ok(websocket::begin(handshake, reader));
+        let reader = Reader::new(request, &query, cursor, &admitted).beating(&query)?;
+        let pass = Pass::of(admitted, access::reading(request), context);
+        return Ok(websocket::begin(handshake, reader, pass));
     }
     if events {
         let cursor = match last_event_id(request) {
             Some(id) => resumed(&stream, id, context),
             None => cursor(&stream, start, context)?,
         };
-        return Ok(sse::begin(Reader::new(request, &query, cursor).beating(&query)?));
+        return Ok(sse::begin(Reader::new(request, &query, cursor, &admitted).beating(&query)?));
     }
     let form = if accepts(request.headers(), form::MESSAGE) { Form::Message } else { Form::Base };
     if live == Some(Live::LongPoll) {
@@ -76,18 +81,18 @@ pub(crate) async fn get<B: Body>(
             linger: query.linger()?,
         };
         if accepts(request.headers(), "application/x-ndjson") {
-            let reader = Reader::new(request, &query, cursor(&stream, start, context)?).beating(&query)?;
+            let reader = Reader::new(request, &query, cursor(&stream, start, context)?, &admitted).beating(&query)?;
             return Ok(portions::begin(reader, waits));
         }
         let limit = query.records()?;
         let at = Cursor::place(&stream, start)?;
         let tail = stream.tail();
         if at < tail.position {
-            let mut read = short_poll::read(request, &query, &stream, at, form, context).await?;
+            let mut read = short_poll::read(request, &query, &stream, at, form, admitted.public, context).await?;
             short_poll::add_cursor(&mut read, &stream, query.cursor());
             return Ok(Reply::Whole(read));
         }
-        let reader = Reader::new(request, &query, cursor(&stream, start, context)?);
+        let reader = Reader::new(request, &query, cursor(&stream, start, context)?, &admitted);
         return Ok(long_poll::begin(reader, waits, limit, form));
     }
     let standing = stream.standing(); // Before it is judged by: if it still stands so later, nothing has come in between.
@@ -95,7 +100,7 @@ pub(crate) async fn get<B: Body>(
     if start == Start::Now {
         return Ok(Reply::Whole(short_poll::nothing(&stream, at, form)));
     }
-    let answer = short_poll::read(request, &query, &stream, at, form, context).await?;
+    let answer = short_poll::read(request, &query, &stream, at, form, admitted.public, context).await?;
     if answer.status() == StatusCode::NOT_MODIFIED && !changes_by_itself(&stream, at) {
         *grounds = standing.map(|standing| Grounds { stream, standing });
     }

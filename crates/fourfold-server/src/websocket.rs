@@ -20,7 +20,10 @@ use fourfold_protocol::{
 use http::{Method, Request, Version, header};
 use tokio::net::TcpStream;
 
-use crate::line;
+use crate::{
+    access::{AGREED_SUBPROTOCOL, agreed_subprotocol},
+    line,
+};
 
 /// What is read at once. One a thread.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -38,6 +41,8 @@ pub struct Handshake {
     pub accept: String,
     /// The compression that both sides will understand.
     pub agreed: Option<Agreed>,
+    /// The subprotocol that both sides will speak.
+    pub protocol: Option<&'static str>,
 }
 
 impl Handshake {
@@ -67,7 +72,8 @@ impl Handshake {
         };
         let offers = request.headers().get_all(header::SEC_WEBSOCKET_EXTENSIONS);
         let agreed = websocket::negotiate(offers.iter().filter_map(|value| value.to_str().ok()));
-        Ok(Self { accept, agreed })
+        let protocol = agreed_subprotocol(request.headers())?.then_some(AGREED_SUBPROTOCOL);
+        Ok(Self { accept, agreed, protocol })
     }
 }
 

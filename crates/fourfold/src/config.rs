@@ -9,6 +9,7 @@ mod units;
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
 use fourfold_calls::{CallConfig, limits::CALLS_LIMIT};
+use fourfold_server::Origins;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub(crate) use settings::Flags;
@@ -45,6 +46,8 @@ pub(crate) struct ServeConfig {
     pub calls_per_caller: usize,
     /// Where commands on this machine ask, if anywhere.
     pub control_socket: Option<PathBuf>,
+    /// From which pages of other hosts requests may come.
+    pub origins: Vec<String>,
     /// A tracing filter, known to be one.
     pub log: String,
 }
@@ -211,6 +214,11 @@ impl ServeConfig {
                 path => Ok(Some(PathBuf::from(path))),
             })?
             .unwrap_or(in_data_dir),
+            origins: optional(typed, &ORIGINS, |text| {
+                let origins: Vec<String> = text.split(',').map(|origin| origin.trim().to_owned()).collect();
+                Origins::named(origins.clone()).map(|_| origins)
+            })?
+            .unwrap_or_default(),
             log: required(typed, &LOG, |text| match tracing_subscriber::EnvFilter::try_new(text) {
                 Ok(_) => Ok(text.to_owned()),
                 Err(error) => {
@@ -428,6 +436,8 @@ mod tests {
             ("retention-records", "0"),
             ("data-dir", ""),
             ("control-socket", ""),
+            ("origins", "app.example"),
+            ("origins", "https://app.example/"),
             ("log", "fourfold=loud"),
         ] {
             let error = understood(&flags(&[(key, value)]), &[]).expect_err(key).to_string();

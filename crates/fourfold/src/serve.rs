@@ -15,7 +15,7 @@ use fourfold_engines::{
     MemoryEngine,
     embedded::{Durability, EmbeddedEngine, EmbeddedOptions, OpenFailure, backup::Backups},
 };
-use fourfold_server::{CallOptions, Extra, Server, Settings, SubscriptionOptions};
+use fourfold_server::{CallOptions, Extra, Origins, Server, Settings, SubscriptionOptions};
 use fourfold_stream::{Engine, Relay, Retention};
 use rustix::process::setpriority_process;
 use tokio::signal::unix::{SignalKind, signal};
@@ -79,6 +79,7 @@ pub(crate) fn serve(
                 calls_max: config.calls_max,
                 calls_per_caller: config.calls_per_caller,
             },
+            origins: Origins::named(config.origins.clone()).expect("the configuration was checked"),
             extra,
             ..Settings::default()
         };

@@ -11,7 +11,7 @@ use super::{ConfigError, typed::fault};
 const ANY: &str = "*";
 
 /// Checks what was typed. Errors: the first that is not an origin.
-pub(super) fn check(origins: Vec<String>) -> Result<Vec<String>, ConfigError> {
+pub fn check(origins: Vec<String>) -> Result<Vec<String>, ConfigError> {
     for typed in &origins {
         let is_one = |url: Url| url.origin().ascii_serialization() == *typed;
         if typed != ANY && !Url::parse(typed).is_ok_and(is_one) {
@@ -24,7 +24,7 @@ pub(super) fn check(origins: Vec<String>) -> Result<Vec<String>, ConfigError> {
 
 /// Whether a page of `origin` may, on a server that its browser knows as `host`: one of the same host on any port, all names of this machine
 /// being one, or one that is named.
-pub(super) fn admits(origins: &[String], origin: &str, host: Option<&str>) -> bool {
+pub fn admits(origins: &[String], origin: &str, host: Option<&str>) -> bool {
     if origins.iter().any(|named| named == ANY || named == origin) {
         return true;
     }

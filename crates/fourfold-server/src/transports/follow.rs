@@ -64,6 +64,8 @@ pub(crate) struct Follow<M> {
     pub(crate) heartbeat: Option<Heartbeat>,
     /// For answers that end by themselves.
     pub(crate) terms: Option<Box<Terms>>,
+    /// When the leave to read ends.
+    pub(crate) leave_at: Option<Box<Instant>>,
 }
 
 /// How an answer ends by itself.
@@ -154,6 +156,10 @@ impl<M: Manner> Follow<M> {
                     if self.terms.as_ref().is_some_and(|terms| Instant::now() >= terms.deadline) {
                         return Ok(());
                     }
+                    if self.leave_at.as_ref().is_some_and(|leave_at| Instant::now() >= **leave_at) {
+                        // At once, and with what it has read: another token goes on from there.
+                        return Box::pin(self.say_goodbye(TOKEN_EXPIRES, Some(0))).await;
+                    }
                     if self.heartbeat.is_some() {
                         self.cursor.greet();
                     } else if let Some((_, beat)) = M::BEAT {
@@ -184,11 +190,10 @@ impl<M: Manner> Follow<M> {
     fn alarm(&self) -> Instant {
         let asked = self.heartbeat.map(Heartbeat::every);
         let beat = M::BEAT.map(|(every, _)| every).into_iter().chain(asked).min().map(|every| Instant::now() + every);
-        match (&self.terms, beat) {
-            (Some(terms), beat) => beat.map_or(terms.deadline, |beat| beat.min(terms.deadline)),
-            (None, Some(beat)) => beat,
-            (None, None) => unreachable!("an answer without an end has a heartbeat"),
-        }
+        let deadline = self.terms.as_ref().map(|terms| terms.deadline);
+        let leave_at = self.leave_at.as_deref().copied();
+        let first = [deadline, leave_at, beat].into_iter().flatten().min();
+        first.expect("an answer without an end has a heartbeat")
     }
 
     /// Writes what is new as long as that needs no waiting.
@@ -269,6 +274,9 @@ impl<M: Manner> Follow<M> {
         if self.chunked { chunk } else { payload(&chunk) }
     }
 }
+
+/// The leave to read ends in a moment: whoever comes back brings another token.
+pub(crate) const TOKEN_EXPIRES: &str = "token-expires";
 
 /// The stream was deleted or has expired while it was followed.
 pub(crate) const STREAM_DELETED: &str = "stream-deleted";

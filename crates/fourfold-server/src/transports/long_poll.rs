@@ -5,7 +5,7 @@ use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 use bytes::Bytes;
 use fourfold_protocol::{Offset, Portion, Refusal, Start};
 use fourfold_stream::{Cursor, Dialect, Ended, Frame, Limit, Next, ReadRefusal, Stream, cursor::PORTION};
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
 use super::{Live, Reader, form::Form, short_poll::put_place};
@@ -35,15 +35,27 @@ pub(crate) struct LongPoll {
     limit: Limit,
     form: Form,
     keeps_alive: bool,
+    /// The page that may read the answer although it sends cookies from another origin.
+    page: Option<Box<HeaderValue>>,
 }
 
 pub(crate) fn begin(reader: Reader, waits: Waits, limit: Option<usize>, form: Form) -> Reply {
-    let Reader { mut cursor, keeps_alive, .. } = reader;
+    let Reader { mut cursor, keeps_alive, leave_at, .. } = reader;
     cursor.greeted();
     let limit = limit.map_or(PORTION, |records| Limit { records, ..PORTION });
     let deadline = Instant::now() + waits.timeout;
+    // Whoever asks again shows its token again.
+    let deadline = leave_at.map_or(deadline, |leave_at| deadline.min(leave_at));
     let linger_ms = u16::try_from(waits.linger.as_millis()).unwrap_or(u16::MAX);
-    Reply::Live(Box::new(Live::LongPoll(LongPoll { cursor, deadline, linger_ms, limit, form, keeps_alive })))
+    Reply::Live(Box::new(Live::LongPoll(LongPoll {
+        cursor,
+        deadline,
+        linger_ms,
+        limit,
+        form,
+        keeps_alive,
+        page: None,
+    })))
 }
 
 enum Woken {
@@ -56,6 +68,10 @@ impl LongPoll {
     /// Whether the client goes on with HTTP behind the answer.
     pub(crate) fn keeps_alive(&self) -> bool {
         self.keeps_alive
+    }
+
+    pub(crate) fn readable_by(&mut self, page: HeaderValue) {
+        self.page = Some(Box::new(page));
     }
 
     /// Waits; `None` if the client has gone.
@@ -91,7 +107,11 @@ impl LongPoll {
                 Woken::Gone => return None,
             }
         }
-        Some(Box::pin(self.read(context)).await)
+        let answer = Box::pin(self.read(context)).await;
+        Some(match &self.page {
+            Some(page) => answer::allowing(&answer, page),
+            None => answer,
+        })
     }
 
     /// The answer with what there is now.

@@ -18,10 +18,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fourfold_protocol::Refusal;
 use fourfold_stream::Cursor;
-use http::{HeaderMap, Request, StatusCode, Version, response::Parts};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, response::Parts};
+use tokio::time::Instant;
 
 use crate::{
-    connection,
+    access::Admitted,
+    answer, connection,
     context::{Context, Seat},
     query::Query,
     request::keeps_alive,
@@ -35,6 +37,7 @@ mod follow;
 pub(crate) mod form;
 pub(crate) mod heartbeat;
 pub(crate) mod long_poll;
+pub(crate) mod pass;
 pub(crate) mod portions;
 pub(crate) mod short_poll;
 pub(crate) mod sse;
@@ -50,6 +53,17 @@ pub(crate) enum Live {
 }
 
 impl Live {
+    /// Lets this page read the answer although it sends cookies from another origin.
+    pub(crate) fn readable_by(&mut self, page: HeaderValue) {
+        match self {
+            Self::Awaited(awaited) => answer::allow(&mut awaited.created, &page),
+            Self::LongPoll(wait) => wait.readable_by(page),
+            Self::Portions(portions) => portions.reader.page = Some(page),
+            Self::Sse(sse) => sse.reader.page = Some(page),
+            Self::WebSocket(_) => {} // Its Origin was judged, and a page reads no header of it.
+        }
+    }
+
     /// Starts the task that holds the socket from now on. `unread` is what the client has sent already behind its request.
     pub(crate) fn spawn(self, socket: Socket, unread: Bytes, context: Arc<Context>, seat: Seat) {
         // Each is spawned as its own future: one enum of futures would be as large as the largest.
@@ -72,19 +86,34 @@ pub(crate) struct Reader {
     pub(crate) heartbeat: Option<Heartbeat>,
     /// What the answer's head says besides, if the request has begun a call.
     pub(crate) created: Option<Box<HeaderMap>>,
+    /// The page that may read the answer although it sends cookies from another origin.
+    pub(crate) page: Option<HeaderValue>,
+    /// When the leave to read ends.
+    pub(crate) leave_at: Option<Instant>,
 }
 
 impl Reader {
-    pub(crate) fn new<B>(request: &Request<B>, query: &Query, mut cursor: Cursor) -> Self {
+    pub(crate) fn new<B>(request: &Request<B>, query: &Query, mut cursor: Cursor, admitted: &Admitted) -> Self {
         if let Some(seen) = query.cursor() {
             cursor.seen_cursor(seen);
         }
         let chunked = request.version() == Version::HTTP_11;
-        Self { cursor, chunked, keeps_alive: keeps_alive(request), heartbeat: None, created: None }
+        Self {
+            cursor,
+            chunked,
+            keeps_alive: keeps_alive(request),
+            heartbeat: None,
+            created: None,
+            page: None,
+            leave_at: admitted.leave_at(),
+        }
     }
 
-    /// Says in the head of an answer which call was begun, if one was.
-    pub(crate) fn announce(created: Option<Box<HeaderMap>>, parts: &mut Parts) {
+    /// Says in the head of an answer which page may read it, and which call was begun, if one was.
+    pub(crate) fn announce(created: Option<Box<HeaderMap>>, page: Option<&HeaderValue>, parts: &mut Parts) {
+        if let Some(page) = page {
+            answer::allow(&mut parts.headers, page);
+        }
         if let Some(created) = created {
             parts.status = StatusCode::CREATED;
             parts.headers.extend(*created);

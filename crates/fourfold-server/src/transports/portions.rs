@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use fourfold_protocol::{Offset, Portion, message};
 use fourfold_stream::Dialect;
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
 use super::{
@@ -22,7 +22,7 @@ use crate::{
 
 /// A reader of lines.
 pub(crate) struct Portions {
-    reader: Reader,
+    pub(super) reader: Reader,
     deadline: Instant,
     linger: Duration,
 }
@@ -40,15 +40,16 @@ impl Portions {
         context: Arc<Context>,
         seat: Seat,
     ) -> impl Future<Output = ()> + Send {
-        let Reader { cursor, chunked, keeps_alive, heartbeat, created } = self.reader;
+        let Reader { cursor, chunked, keeps_alive, heartbeat, created, page, leave_at } = self.reader;
+        let leave_at = leave_at.map(Box::new);
         let next_request = (keeps_alive && chunked).then_some(unread);
-        let head = head(chunked, next_request.is_some(), created);
+        let head = head(chunked, next_request.is_some(), created, page);
         let terms = Some(Box::new(Terms { deadline: self.deadline, linger: self.linger, next_request }));
-        Follow { cursor, socket, context, seat, manner: Lines, chunked, heartbeat, terms }.run(head)
+        Follow { cursor, socket, context, seat, manner: Lines, chunked, heartbeat, terms, leave_at }.run(head)
     }
 }
 
-fn head(chunked: bool, keeps_alive: bool, created: Option<Box<HeaderMap>>) -> Vec<u8> {
+fn head(chunked: bool, keeps_alive: bool, created: Option<Box<HeaderMap>>, page: Option<HeaderValue>) -> Vec<u8> {
     let mut parts = answer::head(StatusCode::OK);
     for (name, value) in [
         (header::CONTENT_TYPE, "application/x-ndjson"),
@@ -61,7 +62,7 @@ fn head(chunked: bool, keeps_alive: bool, created: Option<Box<HeaderMap>>) -> Ve
     if !keeps_alive {
         answer::put(&mut parts, header::CONNECTION, "close");
     }
-    Reader::announce(created, &mut parts);
+    Reader::announce(created, page.as_ref(), &mut parts);
     let mut out = Vec::with_capacity(1280);
     answer::write_head(&mut parts, if chunked { Framing::Chunked } else { Framing::Close }, &mut out);
     out

@@ -21,6 +21,7 @@ pub(crate) async fn read<B>(
     stream: &Arc<Stream>,
     at: u64,
     form: Form,
+    public: bool,
     context: &Context,
 ) -> Result<Answer, Refusal> {
     let limit = Limit { records: query.records()?.unwrap_or(ANSWER_RECORDS_MAX), bytes: ANSWER_BYTES_MAX };
@@ -43,7 +44,12 @@ pub(crate) async fn read<B>(
     match query.start() {
         Ok(Some(Start::At(offset))) if !up_to_date && offset.epoch == stream.epoch() => {
             // It can never change: the next one, at the tail, can, and what "the start" means.
-            answer::put(&mut parts, header::CACHE_CONTROL, "public, max-age=60, stale-while-revalidate=300");
+            let whose = if public {
+                "public, max-age=60, stale-while-revalidate=300"
+            } else {
+                "private, no-cache" // Each time it is judged anew who asks; the ETag spares the body.
+            };
+            answer::put(&mut parts, header::CACHE_CONTROL, whose);
         }
         // A later fork at this URL would know the same token of its source, and have other records behind it: the ETag tells.
         Ok(Some(Start::At(_))) if !up_to_date => answer::put(&mut parts, header::CACHE_CONTROL, "no-cache"),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use fourfold_protocol::{Kind, Offset, Portion, sse};
 use fourfold_stream::{Dialect, Stream};
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
     Live, Reader,
@@ -22,7 +22,7 @@ use crate::{
 
 /// A reader of events.
 pub(crate) struct Sse {
-    reader: Reader,
+    pub(super) reader: Reader,
 }
 
 pub(crate) fn begin(reader: Reader) -> Reply {
@@ -31,16 +31,17 @@ pub(crate) fn begin(reader: Reader) -> Reply {
 
 impl Sse {
     pub(crate) fn run(self, socket: Socket, context: Arc<Context>, seat: Seat) -> impl Future<Output = ()> + Send {
-        let Reader { cursor, chunked, heartbeat, created, .. } = self.reader;
+        let Reader { cursor, chunked, heartbeat, created, page, leave_at, .. } = self.reader;
+        let leave_at = leave_at.map(Box::new);
         let stream = cursor.stream();
         let began_undecided = stream.is_undecided();
-        let head = head(stream.kind() == Kind::Binary && !began_undecided, chunked, created);
+        let head = head(stream.kind() == Kind::Binary && !began_undecided, chunked, created, page);
         let manner = Events { began_undecided };
-        Follow { cursor, socket, context, seat, manner, chunked, heartbeat, terms: None }.run(head)
+        Follow { cursor, socket, context, seat, manner, chunked, heartbeat, terms: None, leave_at }.run(head)
     }
 }
 
-fn head(base64: bool, chunked: bool, created: Option<Box<HeaderMap>>) -> Vec<u8> {
+fn head(base64: bool, chunked: bool, created: Option<Box<HeaderMap>>, page: Option<HeaderValue>) -> Vec<u8> {
     let mut parts = answer::head(StatusCode::OK);
     for (name, value) in [
         (header::CONTENT_TYPE, "text/event-stream"),
@@ -54,7 +55,7 @@ fn head(base64: bool, chunked: bool, created: Option<Box<HeaderMap>>) -> Vec<u8>
     if base64 {
         answer::put(&mut parts, answer::STREAM_SSE_DATA_ENCODING, "base64");
     }
-    Reader::announce(created, &mut parts);
+    Reader::announce(created, page.as_ref(), &mut parts);
     let retry_ms = line::jittered(Duration::from_millis(RETRY_MS)).as_millis();
     let retry = sse::retry(u64::try_from(retry_ms).unwrap_or(RETRY_MS));
     let mut out = Vec::with_capacity(1280);

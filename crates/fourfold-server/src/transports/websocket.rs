@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use fourfold_access::Verb;
 use fourfold_protocol::{
     Code, Portion, Refusal, message,
     websocket::{self, Agreed, CloseCode, Event, SharedFrame},
@@ -22,6 +23,7 @@ use super::{
     Live, Reader,
     follow::{PORTIONS_A_TURN, STREAM_DELETED, WEBSOCKET, WEBSOCKET_DEFLATED},
     heartbeat::{Heartbeat, Pulse},
+    pass::{Due, Pass},
 };
 use crate::{
     answer::{self, Framing},
@@ -38,11 +40,13 @@ pub(crate) struct WebSocket {
     cursor: Cursor,
     handshake: Handshake,
     heartbeat: Option<Heartbeat>,
+    /// There unless everybody may do everything.
+    pass: Option<Box<Pass>>,
 }
 
-pub(crate) fn begin(handshake: Handshake, reader: Reader) -> Reply {
+pub(crate) fn begin(handshake: Handshake, reader: Reader, pass: Option<Pass>) -> Reply {
     let Reader { cursor, heartbeat, .. } = reader;
-    Reply::Live(Box::new(Live::WebSocket(WebSocket { cursor, handshake, heartbeat })))
+    Reply::Live(Box::new(Live::WebSocket(WebSocket { cursor, handshake, heartbeat, pass: pass.map(Box::new) })))
 }
 
 /// How the connection ends.
@@ -61,12 +65,13 @@ impl WebSocket {
         context: Arc<Context>,
         seat: Seat,
     ) -> impl Future<Output = ()> + Send {
-        let Handshake { accept, agreed } = self.handshake;
+        let Handshake { accept, agreed, protocol } = self.handshake;
         let socket = Socket::on(socket, unread, agreed, context.settings.body_bytes_max);
         let pulse = self.heartbeat.map(|heartbeat| Box::new(Pulse::new(heartbeat, Instant::now())));
-        let mut conversation = Conversation { cursor: self.cursor, socket, appends: None, pulse, context, _seat: seat };
+        let mut conversation =
+            Conversation { cursor: self.cursor, socket, appends: None, pulse, pass: self.pass, context, _seat: seat };
         // A block and not an async fn: that would keep its arguments twice.
-        let head = Bytes::from(switching(&accept, agreed));
+        let head = Bytes::from(switching(&accept, agreed, protocol));
         async move {
             if conversation.socket.write(head).await.is_err() {
                 return;
@@ -87,6 +92,8 @@ struct Conversation {
     appends: Option<Box<Appends>>,
     /// There if the client wants to hear something in silence.
     pulse: Option<Box<Pulse>>,
+    /// There unless everybody may do everything.
+    pass: Option<Box<Pass>>,
     context: Arc<Context>,
     _seat: Seat,
 }
@@ -160,9 +167,18 @@ impl Conversation {
                     if let Some(end) = Box::pin(self.take(event?)).await? {
                         return Ok(end);
                     }
+                    if self.pass.as_mut().is_some_and(|pass| pass.renewed()) {
+                        timer.as_mut().reset(self.alarm());
+                    }
                 }
                 Woken::Timer => {
-                    if self.pulse.as_mut().is_none_or(|pulse| pulse.ping_is_due(Instant::now())) {
+                    let now = Instant::now();
+                    match self.pass.as_mut().map_or(Due::Nothing, |pass| pass.due(now)) {
+                        Due::Goodbye => return Box::pin(self.say_expired()).await,
+                        Due::Notice(left_ms) => Box::pin(self.say_expires(left_ms)).await?,
+                        Due::Nothing => {}
+                    }
+                    if self.ping_is_due(now) {
                         // Nothing since the last ping, not even its pong; also the end of a client that stops in mid-frame.
                         if !std::mem::take(&mut heard) {
                             return Err(io::ErrorKind::TimedOut.into());
@@ -180,7 +196,27 @@ impl Conversation {
 
     /// When to wake up in silence.
     fn alarm(&self) -> Instant {
-        self.pulse.as_ref().map_or_else(|| Instant::now() + PING, |pulse| pulse.alarm())
+        match (&self.pulse, &self.pass) {
+            (Some(pulse), None) => pulse.alarm(),
+            (Some(pulse), Some(pass)) => pass.alarm().map_or(pulse.alarm(), |alarm| alarm.min(pulse.alarm())),
+            (None, Some(pass)) => pass.alarm().map_or(pass.ping_at, |alarm| alarm.min(pass.ping_at)),
+            (None, None) => Instant::now() + PING,
+        }
+    }
+
+    /// Whether a ping is due, which is taken as written.
+    fn ping_is_due(&mut self, now: Instant) -> bool {
+        match (&mut self.pulse, &mut self.pass) {
+            (Some(pulse), _) => pulse.ping_is_due(now),
+            (None, Some(pass)) => {
+                let due = now >= pass.ping_at;
+                if due {
+                    pass.ping_at = now + PING;
+                }
+                due
+            }
+            (None, None) => true, // The timer rings for nothing else.
+        }
     }
 
     fn spoke(&mut self) {
@@ -231,7 +267,7 @@ impl Conversation {
                 self.flush_answers().await?;
                 while let Some(Ok(event)) = self.socket.event_at_hand() {
                     if let Event::Text(text) = event {
-                        self.request(&text);
+                        self.request(&text).await?;
                         self.flush_answers().await?;
                     }
                 }
@@ -267,7 +303,7 @@ impl Conversation {
         // A buffer holds thousands of small messages: they share the shard with other tasks' work.
         tokio::task::coop::consume_budget().await;
         match event {
-            Ok(Event::Text(text)) => self.request(&text),
+            Ok(Event::Text(text)) => self.request(&text).await?,
             Ok(Event::Binary(_)) => {
                 self.flush_answers().await?;
                 return Ok(Some(End::Close(CloseCode::TextOnly)));
@@ -286,10 +322,22 @@ impl Conversation {
         Ok(None)
     }
 
-    fn request(&mut self, text: &str) {
+    async fn request(&mut self, text: &str) -> io::Result<()> {
         let stream = self.cursor.stream();
-        let (id, pending): (String, Answering) = match message::read(stream.kind(), text) {
+        let request = message::read(stream.kind(), text);
+        if let Ok(message::Request { id, token: Some(token), .. }) = &request {
+            return self.renew(id, token).await;
+        }
+        let permitted = match &self.pass {
+            Some(pass) if request.is_ok() => {
+                let access = &self.context.settings.access;
+                access.judge(&pass.who, Verb::Append, stream.name().as_str(), None).await.map(drop)
+            }
+            _ => Ok(()),
+        };
+        let (id, pending): (String, Answering) = match request {
             Err((id, refusal)) => (id, Box::pin(ready(Err(refusal)))),
+            Ok(request) if permitted.is_err() => (request.id, Box::pin(ready(Err(permitted.expect_err("it is one"))))),
             Ok(request) if stream.name().is_call() => (request.id, Box::pin(ready(Err(call::calls_only())))),
             Ok(request) if request.producer.as_ref().is_some_and(|(id, ..)| id.len() > PRODUCER_ID_BYTES_MAX) => {
                 let detail = format!("a producer's id has at most {PRODUCER_ID_BYTES_MAX} bytes");
@@ -303,6 +351,36 @@ impl Conversation {
         };
         let appends = self.appends.get_or_insert_with(|| Box::new(Appends::of(self.cursor.stream().clone())));
         appends.waiting.push_back((id, pending));
+        Ok(())
+    }
+
+    /// Goes on with another token, if it is good for what this connection does. The one before is in force until then, and after a refusal.
+    async fn renew(&mut self, id: &str, token: &str) -> io::Result<()> {
+        self.flush_answers().await?;
+        let answer = match &mut self.pass {
+            None => message::renewed(id, None),
+            Some(pass) => match pass.renew(token, self.cursor.stream().name(), &self.context).await {
+                Ok(()) => message::renewed(id, pass.left_ms(Instant::now())),
+                Err(refusal) => message::error(id, &refusal),
+            },
+        };
+        self.socket.write(websocket::text(answer.as_bytes())).await?;
+        self.spoke();
+        Ok(())
+    }
+
+    async fn say_expires(&mut self, left_ms: u64) -> io::Result<()> {
+        let next = self.cursor.stream().offset(self.cursor.at());
+        let notice = message::token_expires(left_ms, next);
+        self.socket.write(self.socket.encode(&SharedFrame::text(notice.as_bytes()))).await?;
+        self.spoke();
+        Ok(())
+    }
+
+    async fn say_expired(&mut self) -> io::Result<End> {
+        self.flush_answers().await?;
+        self.say_goodbye(CloseCode::TokenExpired.as_str(), Some(0)).await?;
+        Ok(End::Close(CloseCode::TokenExpired))
     }
 
     async fn flush_answers(&mut self) -> io::Result<()> {
@@ -363,11 +441,14 @@ async fn next_answers(appends: Option<&mut Appends>) -> Vec<u8> {
     }
 }
 
-fn switching(accept: &str, agreed: Option<Agreed>) -> Vec<u8> {
+fn switching(accept: &str, agreed: Option<Agreed>, protocol: Option<&'static str>) -> Vec<u8> {
     let mut parts = answer::head(StatusCode::SWITCHING_PROTOCOLS);
     answer::put(&mut parts, header::CONNECTION, "Upgrade");
     answer::put(&mut parts, header::UPGRADE, "websocket");
     answer::put(&mut parts, header::SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(protocol) = protocol {
+        answer::put(&mut parts, header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
     if let Some(agreed) = agreed {
         answer::put(&mut parts, header::SEC_WEBSOCKET_EXTENSIONS, &agreed.to_string());
     }
@@ -441,8 +522,8 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (tcp, _) = listener.accept().await.unwrap();
         let pings = [0x89, 0x80, 0, 0, 0, 0].repeat(1_000);
-        let handshake = Handshake { accept: String::new(), agreed: None };
-        let websocket = WebSocket { cursor: Cursor::new(stream, 0, shard), handshake, heartbeat: None };
+        let handshake = Handshake { accept: String::new(), agreed: None, protocol: None };
+        let websocket = WebSocket { cursor: Cursor::new(stream, 0, shard), handshake, heartbeat: None, pass: None };
         let mut websocket = Box::pin(websocket.run(tcp.into(), pings.into(), context, seat));
         assert!(websocket.as_mut().poll(&mut Waker::from_waker(Bell::noop())).is_pending());
         let (mut said, mut piece) = (Vec::new(), [0; 4096]);

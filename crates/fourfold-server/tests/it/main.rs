@@ -6,6 +6,7 @@ mod in_pieces;
 mod live;
 mod websocket;
 
+mod access;
 mod bad_bodies;
 mod bad_heads;
 mod bad_offsets;

@@ -145,6 +145,14 @@ pub(crate) const CONTROL_SOCKET: Setting = Setting {
     without: "control.sock in the data directory, none with engine 'memory'",
     help: "A Unix socket for commands on this machine, such as 'fourfold backup'; only its owner can open it",
 };
+pub(crate) const ORIGINS: Setting = Setting {
+    key: "origins",
+    value: "ORIGIN,…",
+    default: None,
+    without: "without rules pages of the same host, with rules any page",
+    help: "Which pages on other hosts may use the server, such as https://app.example,https://b.example, or * for every page. A token in \
+           a cookie counts only from the same origin and from those named by themselves",
+};
 pub(crate) const LOG: Setting = Setting {
     key: "log",
     value: "FILTER",
@@ -172,6 +180,7 @@ pub(crate) const ALL: &[&Setting] = &[
     &CALLS_MAX,
     &CALLS_PER_CALLER,
     &CONTROL_SOCKET,
+    &ORIGINS,
     &LOG,
 ];
 

@@ -1,0 +1,133 @@
+//! What each permission is for, and what is private.
+
+use serde_json::json;
+
+use super::{bearer, create, guarded, guarded_by, master, options, token};
+use crate::{
+    harness::{Harness, url},
+    http::Answer,
+};
+
+fn ask(harness: &Harness, token: &str, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let authorization = bearer(token);
+    harness.ask(method, target, &[headers, &[("authorization", &authorization)]].concat(), body)
+}
+
+#[test]
+fn a_fork_needs_leave_to_read_its_source() {
+    let harness = guarded();
+    create(&harness, "secret");
+    create(&harness, "mine");
+    let creates = token(&json!({ "create": ["**"], "read": ["mine"] }));
+    let from = |source: &str| format!("/v1/stream/{source}");
+    ask(&harness, &creates, "PUT", &url("f1"), &[("stream-forked-from", &from("mine"))], b"").expect(201);
+    for source in ["secret", "none"] {
+        let fork = [("stream-forked-from", &*from(source))];
+        ask(&harness, &creates, "PUT", &url("f2"), &fork, b"").problem(403, "not-permitted");
+    }
+}
+
+#[test]
+fn a_listing_shows_what_may_be_listed_and_goes_on_behind_what_may_not() {
+    let harness = guarded();
+    for n in 0..5 {
+        create(&harness, &format!("hidden/{n}"));
+        create(&harness, &format!("shown/{n}"));
+    }
+    let names = |answer: &Answer| -> Vec<String> {
+        let page = answer.json();
+        let streams = page["streams"].as_array().unwrap();
+        streams.iter().map(|stream| stream["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let lists = token(&json!({ "list": ["shown/*"] }));
+    let all = ask(&harness, &lists, "GET", "/v1/stream/", &[], b"").expect(200);
+    assert_eq!(names(&all), (0..5).map(|n| format!("shown/{n}")).collect::<Vec<_>>());
+    let mut told = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = ask(&harness, &lists, "GET", &format!("/v1/stream/?limit=2&after={after}"), &[], b"").expect(200);
+        told.extend(names(&page));
+        let Some(next) = page.json()["next"].as_str().map(str::to_owned) else { break };
+        after = next;
+    }
+    assert_eq!(told, names(&all));
+    assert!(names(&harness.get("/v1/stream/").expect(200)).is_empty(), "a stranger sees nothing");
+    let reads = token(&json!({ "read": ["**"] }));
+    assert!(names(&ask(&harness, &reads, "GET", "/v1/stream/", &[], b"").expect(200)).is_empty());
+}
+
+#[test]
+fn what_is_private_is_kept_by_no_cache() {
+    let harness = guarded();
+    for name in ["public/a", "private/a"] {
+        create(&harness, name);
+        for n in ["1", "2"] {
+            ask(&harness, &master(), "POST", &url(name), &[("content-type", "application/json")], n.as_bytes());
+        }
+    }
+    let caching = |name: &str, token: Option<&str>, in_query: bool| {
+        let first = ask(&harness, &master(), "GET", &url(&format!("{name}?limit=1&offset=-1")), &[], b"").expect(200);
+        let start = ask(&harness, &master(), "HEAD", &url(name), &[], b"").header("stream-oldest-offset").to_owned();
+        assert_ne!(first.header("stream-next-offset"), start);
+        let query = if in_query { format!("&access_token={}", token.unwrap()) } else { String::new() };
+        let target = url(&format!("{name}?limit=1&offset={start}{query}"));
+        let authorization = token.filter(|_| !in_query).map(bearer);
+        let headers: Vec<_> = authorization.iter().map(|text| ("authorization", text.as_str())).collect();
+        harness.ask("GET", &target, &headers, b"").expect(200).header("cache-control").to_owned()
+    };
+    let master = master();
+    assert!(caching("public/a", None, false).starts_with("public, max-age"));
+    assert!(caching("public/a", Some(&master), false).starts_with("public, max-age"));
+    assert_eq!(caching("public/a", Some(&master), true), "private, no-cache", "its URL is a secret");
+    assert_eq!(caching("private/a", Some(&master), false), "private, no-cache");
+    assert_eq!(caching("private/a", Some(&master), true), "private, no-cache");
+}
+
+#[test]
+fn calls_are_begun_listed_and_shown_to_those_who_may() {
+    let report = serde_json::from_value(json!({ "command": ["/bin/true"] })).unwrap();
+    let build = serde_json::from_value(json!({ "command": ["/bin/true"] })).unwrap();
+    let harness = guarded_by(options(), |settings| {
+        settings.calls.calls.insert("report".into(), report);
+        settings.calls.calls.insert("build".into(), build);
+    });
+    let caller = token(&json!({ "call": ["report"], "read": ["calls/*"] }));
+    harness.ask("POST", "/v1/call/report", &[], b"").problem(401, "missing-token");
+    ask(&harness, &caller, "POST", "/v1/call/build", &[], b"").problem(403, "not-permitted");
+    ask(&harness, &caller, "POST", "/v1/call/none", &[], b"").problem(403, "not-permitted");
+    let begun = ask(&harness, &caller, "POST", "/v1/call/report", &[], b"").expect(201);
+    let id = begun.header("call-id").to_owned();
+    assert_eq!(
+        ask(&harness, &caller, "GET", &format!("/v1/calls/{id}"), &[], b"").expect(200).json()["name"],
+        "report"
+    );
+    harness.get(&format!("/v1/calls/{id}")).problem(401, "missing-token");
+    for target in [format!("/v1/calls/{id}/cancel"), url(&format!("calls/{id}/cancel"))] {
+        ask(&harness, &caller, "POST", &target, &[], b"").problem(403, "not-permitted");
+    }
+    let page = ask(&harness, &caller, "GET", "/v1/calls", &[], b"").expect(200).json();
+    assert_eq!(page["names"], json!([{ "name": "report", "kind": "command" }]));
+    assert_eq!(page["calls"], json!([]), "reading one does not show which there are");
+    let lister = token(&json!({ "list": ["calls/*"] }));
+    let page = ask(&harness, &lister, "GET", "/v1/calls", &[], b"").expect(200).json();
+    assert_eq!((page["calls"][0]["id"].as_str(), &page["names"]), (Some(id.as_str()), &json!([])));
+}
+
+#[test]
+fn workers_are_steered_by_who_may_and_a_wake_by_its_own_token() {
+    let harness = guarded();
+    let wish = br#"{"type":"pull-wake","pattern":"jobs/*","wake_stream":"wakes"}"#;
+    let target = url("__ds/subscriptions/s1");
+    harness.ask("PUT", &target, &[], wish).problem(401, "missing-token");
+    let reader = token(&json!({ "read": ["**"] }));
+    ask(&harness, &reader, "PUT", &target, &[], wish).problem(403, "not-permitted");
+    let steers = token(&json!({ "control": ["subscriptions/*"] }));
+    let json = [("content-type", "application/json")];
+    let made = ask(&harness, &steers, "PUT", &target, &json, wish);
+    assert!([200, 201, 400].contains(&made.head.status), "it got past the door: {}", made.text());
+    ask(&harness, &reader, "GET", &target, &[], b"").problem(403, "not-permitted");
+    harness.get(&url("__ds/jwks.json")).expect(200);
+    // The bearer of an ack is that of the wake: it is judged by the subscription, not at the door.
+    let ack = ask(&harness, &reader, "POST", &format!("{target}/ack"), &json, br#"{"acks":[]}"#);
+    assert_ne!(ack.json()["code"], "not-permitted", "{}", ack.text());
+}
