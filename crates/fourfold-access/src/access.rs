@@ -10,7 +10,9 @@ use std::{
 use fourfold_protocol::Refusal;
 
 use crate::{
-    AccessError, Credential, Options, Verb, Who, refused,
+    AccessError, Credential, Explanation, Judgement, Options, Verb, Who, explain,
+    hook::Said,
+    refused,
     state::{State, now},
     who::Principal,
 };
@@ -52,7 +54,8 @@ impl Access {
     ///
     /// Errors: what cannot be meant. Panics if there is no tokio runtime.
     pub fn reload(&self, options: impl Into<Option<Options>>) -> Result<(), AccessError> {
-        let state = options.into().map(State::of).transpose()?.map(Arc::new);
+        let before = self.state();
+        let state = options.into().map(|options| State::of(options, before.as_deref())).transpose()?.map(Arc::new);
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
         Ok(())
     }
@@ -75,12 +78,6 @@ impl Access {
         self.state()?.options.query.then_some("access_token")
     }
 
-    /// Pages of other origins that may use the server: origins such as `https://app.example`, or `*`.
-    #[must_use]
-    pub fn origins(&self) -> Vec<String> {
-        self.state().map(|state| state.options.origins.clone()).unwrap_or_default()
-    }
-
     /// Who brings this credential. Anonymous without one, and where everybody may do everything.
     ///
     /// Waits only for keys that have to be fetched, a few seconds at most. Cancel-safe.
@@ -88,29 +85,58 @@ impl Access {
     /// Errors: the token is no good, or cannot be judged now.
     pub async fn identify(&self, credential: Option<Credential<'_>>) -> Result<Who, Refusal> {
         let (Some(state), Some(credential)) = (self.state(), credential) else { return Ok(Who::default()) };
-        principal(&state, credential.token).map(|principal| Who(Some(principal)))
+        let principal = principal(&state, credential.token).await?;
+        Ok(Who(Some(principal)))
     }
 
     /// Whether they may do it. `path` is a stream's name, a call's name, or what stands behind `__ds/`.
     ///
     /// Errors: they may not, or it cannot be judged now.
-    pub async fn judge(&self, who: &Who, verb: Verb, path: &str, _address: Option<IpAddr>) -> Result<Grant, Refusal> {
+    pub async fn judge(&self, who: &Who, verb: Verb, path: &str, address: Option<IpAddr>) -> Result<Grant, Refusal> {
         let Some(state) = self.state() else { return Ok(Grant { expires_at: None, public: true }) };
         if state.everybody.to(verb, path).is_some() {
             return Ok(Grant { expires_at: None, public: true });
         }
-        let Some(principal) = &who.0 else {
-            return Err(if state.options.keys.is_empty() {
-                refused::not_permitted(verb, true)
-            } else {
-                refused::missing()
-            });
+        let principal = match &who.0 {
+            Some(principal) => Some(current(&state, principal).await?),
+            None => None,
         };
-        let principal = current(&state, principal)?;
-        if principal.authenticated.to(verb, path).or_else(|| principal.claimed.to(verb, path)).is_some() {
-            return Ok(Grant { expires_at: expires_at(&state, &principal), public: false });
+        if let Some(principal) = &principal
+            && principal.authenticated.to(verb, path).or_else(|| principal.claimed.to(verb, path)).is_some()
+        {
+            return Ok(Grant { expires_at: expires_at(&state, principal), public: false });
         }
-        Err(refused::not_permitted(verb, false))
+        if let Some(hook) = &state.hook {
+            let asked = Box::pin(hook.ask(principal.as_deref(), verb, path, address)); // Boxed: few questions come so far.
+            match asked.await {
+                Said::Allow(until) => {
+                    let ends = principal.as_deref().and_then(|principal| expires_at(&state, principal));
+                    return Ok(Grant { expires_at: until.into_iter().chain(ends).min(), public: false });
+                }
+                Said::Deny => {}
+                Said::Nothing => return Err(refused::unavailable("the backend that decides does not answer")),
+            }
+        }
+        let takes_tokens =
+            !state.options.keys.is_empty() || state.options.hook.as_ref().is_some_and(|hook| hook.forward_token);
+        Err(match principal {
+            None if takes_tokens => refused::missing(),
+            None => refused::not_permitted(verb, true),
+            Some(_) => refused::not_permitted(verb, false),
+        })
+    }
+
+    /// Everything that is to be said about a token; `None` where everybody may do everything. Fetches keys as [`identify`](Self::identify) does.
+    pub async fn explain(&self, token: &str) -> Option<Explanation> {
+        Some(explain::explain(&*self.state()?, token).await)
+    }
+
+    /// Why whoever brings `token`, or nobody in particular, may or may not, by rules and claims; the hook is not asked.
+    pub async fn why(&self, token: Option<&str>, verb: Verb, path: &str) -> Judgement {
+        match self.state() {
+            Some(state) => explain::judge(&state, token, verb, path).await,
+            None => Judgement::Granted("there are no rules: everybody may do everything".into()),
+        }
     }
 
     /// Whether rules and claims alone grant it: for listings, which ask about thousands and cannot wait for the hook.
@@ -120,7 +146,10 @@ impl Access {
         if state.everybody.to(verb, path).is_some() {
             return true;
         }
-        let principal = who.0.as_ref().and_then(|principal| current(&state, principal).ok());
+        let principal = who.0.as_ref().and_then(|principal| match principal.epoch == state.epoch() {
+            true => state.still_good(principal.expires, now()).is_ok().then(|| Arc::clone(principal)),
+            false => state.verify_at_once(&principal.token, now()).ok(),
+        });
         principal.is_some_and(|p| p.authenticated.to(verb, path).or_else(|| p.claimed.to(verb, path)).is_some())
     }
 
@@ -130,19 +159,19 @@ impl Access {
 }
 
 /// Whoever the token stands for, now.
-fn principal(state: &State, token: &str) -> Result<Arc<Principal>, Refusal> {
+pub(crate) async fn principal(state: &State, token: &str) -> Result<Arc<Principal>, Refusal> {
     let now = now();
     if let Some(known) = state.known(token) {
         state.still_good(known.expires, now)?;
         return Ok(known);
     }
-    Ok(state.verify(token, now)?)
+    Ok(Box::pin(state.verify(token, now)).await?) // Boxed: a request that waits for no keys should not be larger for it.
 }
 
 /// The same principal under the keys and rules of now.
-fn current(state: &State, principal: &Arc<Principal>) -> Result<Arc<Principal>, Refusal> {
+async fn current(state: &State, principal: &Arc<Principal>) -> Result<Arc<Principal>, Refusal> {
     if principal.epoch != state.epoch() {
-        return self::principal(state, &principal.token);
+        return self::principal(state, &principal.token).await;
     }
     state.still_good(principal.expires, now())?;
     Ok(Arc::clone(principal))

@@ -40,6 +40,10 @@ impl Claims {
         self.0.get(name)
     }
 
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
     /// What stands for the claim in a rule: strings and whole numbers do.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
         match self.get(name)? {

@@ -2,10 +2,17 @@
 
 use std::fmt;
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
+};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{DecodingKey, crypto::verify};
+use serde_json::Value;
 
-use crate::{Algorithm, limits::KEY_BYTES_MAX};
+use crate::{
+    Algorithm,
+    limits::{KEY_BYTES_MAX, KID_BYTES_MAX},
+};
 
 /// One key.
 pub(crate) struct Key {
@@ -59,6 +66,49 @@ impl Key {
         Ok(Self { algorithm, kid, decoding })
     }
 
+    /// A key of a set, if it verifies tokens by one of these algorithms. Shared secrets have no business in a set that is fetched.
+    pub(crate) fn of_jwk(jwk: &Value, algorithms: &[Algorithm]) -> Option<Self> {
+        let jwk = jwk.as_object()?;
+        let text = |name: &str| jwk.get(name).and_then(Value::as_str);
+        let bytes = |name: &str| BASE64_URL_SAFE_NO_PAD.decode(text(name)?).ok();
+        let (algorithm, public, decoding) = match (text("kty")?, text("crv")) {
+            ("RSA", _) => {
+                let (n, e) = (bytes("n")?, bytes("e")?);
+                let public = RsaPublicKeyComponents { n: &n, e: &e };
+                let is_sound = RSA_MODULUS_BYTES.contains(&n.len())
+                    && public.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).is_ok();
+                (Algorithm::Rs256, None, is_sound.then(|| DecodingKey::from_rsa_raw_components(&n, &e))?)
+            }
+            ("EC", Some("P-256")) => {
+                let point = [vec![4], bytes("x")?, bytes("y")?].concat();
+                let decoding = DecodingKey::from_ec_der(&point);
+                (Algorithm::Es256, Some(point), decoding)
+            }
+            ("OKP", Some("Ed25519")) => {
+                let public = bytes("x")?;
+                let decoding = DecodingKey::from_ed_der(&public);
+                (Algorithm::EdDsa, Some(public), decoding)
+            }
+            _ => return None,
+        };
+        let named = jwk.get("alg").is_none_or(|alg| alg == algorithm.as_str());
+        let usable = jwk.get("use").is_none_or(|purpose| purpose == "sig")
+            && jwk
+                .get("key_ops")
+                .is_none_or(|all| all.as_array().is_some_and(|all| all.iter().any(|one| one == "verify")));
+        if !named || !usable || !algorithms.contains(&algorithm) {
+            return None;
+        }
+        if public.is_some_and(|public| !is_sound(algorithm, &public)) {
+            return None;
+        }
+        let kid = match jwk.get("kid") {
+            None => None,
+            Some(kid) => Some(kid.as_str().filter(|kid| kid.len() <= KID_BYTES_MAX)?.to_owned()),
+        };
+        Some(Self { algorithm, kid, decoding })
+    }
+
     /// Whether `signature`, in base64url, is this key's for `signed`.
     pub(crate) fn verifies(&self, signed: &str, signature: &str) -> bool {
         verify(signature, signed.as_bytes(), &self.decoding, self.algorithm.of_library()).unwrap_or(false)
@@ -68,12 +118,18 @@ impl Key {
 /// Whether the library will be able to use it: else every token would be refused, and nobody would know why.
 fn is_sound(algorithm: Algorithm, public: &[u8]) -> bool {
     match algorithm {
-        Algorithm::Rs256 => ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public).is_ok(),
+        Algorithm::Rs256 => {
+            public.len() >= *RSA_MODULUS_BYTES.start()
+                && ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public).is_ok()
+        }
         Algorithm::Es256 => ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public).is_ok(),
         Algorithm::EdDsa => ParsedPublicKey::new(&ED25519, public).is_ok(),
         _ => false,
     }
 }
+
+/// 2,048 to 8,192 bits: the library takes others, and then verifies nothing by them.
+const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
 fn least(algorithm: Algorithm) -> &'static str {
     match algorithm {

@@ -9,15 +9,20 @@
 //!
 //! - [`Access`]: the rules in force; [`Who`]: who asks; [`Grant`]: what they got
 //! - `token`, `claims`, `fault`: a token taken apart, read, and what is wrong with it
-//! - [`Rules`]: patterns by verb, with places for claims; `key`: what verifies
-//! - [`mint`]: tokens for development
+//! - [`Rules`]: patterns by verb, with places for claims; `key`, `jwks`: what verifies
+//! - `hook`: whom to ask when neither decides; `backend`: how such a one is asked
+//! - `explain`: a token for people to understand; [`mint`]: tokens for development
 //! - `recent`: what is remembered; [`limits`]: every maximum
 //! - [`Options`]: what the configuration says
 
 mod access;
 mod algorithm;
+mod backend;
 mod claims;
+mod explain;
 mod fault;
+mod hook;
+mod jwks;
 mod key;
 pub mod limits;
 pub mod mint;
@@ -32,6 +37,7 @@ mod who;
 
 pub use access::{Access, Grant};
 pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use explain::{Explanation, Judgement};
 pub use options::{AccessError, HookOptions, JwksOptions, KeyOptions, Material, Options, Secret};
 pub use rules::Rules;
 pub use verb::{UnknownVerb, Verb};

@@ -43,3 +43,39 @@ pub const TOKENS_MAX: usize = 20_000;
 
 /// The same, in bytes of memory, about.
 pub const TOKENS_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// A set of keys that is fetched, in bytes. Those of large providers have 10 KiB.
+pub const JWKS_BYTES_MAX: usize = 256 * 1024;
+
+/// Keys that are taken of a set.
+pub const JWKS_KEYS_MAX: usize = 64;
+
+/// How long a fetch of keys may take, and how long a request waits for one.
+pub const JWKS_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The longest pause after a fetch that failed; the first is a second, and each is twice as long as the one before.
+pub const JWKS_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Questions to the hook that are under way at once. Those beyond wait, within their deadline.
+pub const HOOK_AT_ONCE: usize = 64;
+
+/// The longest deadline of the hook: somebody waits.
+pub const HOOK_DEADLINE_MAX: Duration = Duration::from_secs(30);
+
+/// The longest time that an answer of the hook may hold.
+pub const HOOK_CACHE_MAX: Duration = Duration::from_secs(3600);
+
+/// How long it is held against the hook that it did not answer: so long, the same question is not put again.
+pub const HOOK_PAUSE: Duration = Duration::from_millis(500);
+
+/// The largest answer of the hook, in bytes, and its head.
+pub const HOOK_BYTES_MAX: usize = 16 * 1024;
+
+/// Answers of the hook that are remembered.
+pub const ANSWERS_MAX: usize = 20_000;
+
+/// The same, in bytes of memory, about.
+pub const ANSWERS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Addresses of a backend's host that are tried, one after the other.
+pub const ADDRESSES_MAX: usize = 4;

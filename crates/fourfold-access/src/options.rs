@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use url::Url;
 
-use crate::{Algorithm, Rules};
+use crate::{Algorithm, Rules, state::keys_of};
 
 /// The rules, the keys, and the hook.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,8 +22,6 @@ pub struct Options {
     pub cookie: Option<String>,
     /// Whether the query parameter `access_token` may.
     pub query: bool,
-    /// Pages of other origins that may use the server: origins such as `https://app.example`, or `*`.
-    pub origins: Vec<String>,
     /// What tokens are verified with.
     pub keys: Vec<KeyOptions>,
     /// What everybody may do.
@@ -106,6 +104,15 @@ impl AccessError {
     }
 }
 
+impl Options {
+    /// Looks whether they can be meant, keys included; fetches nothing.
+    ///
+    /// Errors: the first fault.
+    pub fn check(&self) -> Result<(), AccessError> {
+        keys_of(self).map(drop)
+    }
+}
+
 impl JwksOptions {
     /// With the usual times.
     #[must_use]
@@ -136,7 +143,6 @@ impl Default for Options {
             allow_no_expiry: false,
             cookie: None,
             query: true,
-            origins: Vec::new(),
             keys: Vec::new(),
             anonymous: Rules::default(),
             authenticated: Rules::default(),

@@ -10,6 +10,14 @@ pub(crate) fn missing() -> Refusal {
         .with("wwwAuthenticate", "Bearer realm=\"fourfold\"")
 }
 
+/// Somebody else knows, and does not say.
+pub(crate) fn unavailable(what: &str) -> Refusal {
+    Refusal::new(Code::AccessUnavailable, format!("{what}: try again")).with("retryAfter", RETRY_AFTER_SECONDS)
+}
+
+/// Longer than what is not answered is held against a backend.
+const RETRY_AFTER_SECONDS: u64 = 2;
+
 /// They may not.
 pub(crate) fn not_permitted(verb: Verb, anonymous: bool) -> Refusal {
     let detail = if anonymous {

@@ -69,6 +69,11 @@ impl Leave {
         self.0[verb as usize].iter().find(|pattern| pattern.matches(path))
     }
 
+    /// Every pattern of a verb.
+    pub(crate) fn of(&self, verb: Verb) -> &[Pattern] {
+        &self.0[verb as usize]
+    }
+
     pub(crate) fn add(&mut self, verb: Verb, pattern: Pattern) {
         self.0[verb as usize].push(pattern);
     }

@@ -40,6 +40,8 @@ pub(crate) struct Principal {
     pub(crate) token: Arc<str>,
     /// Under which keys and rules it was found good.
     pub(crate) epoch: Epoch,
+    /// Whether a key has signed it. If not, it means something to the hook only.
+    pub(crate) verified: bool,
     pub(crate) subject: Option<String>,
     pub(crate) key: u64,
     /// In seconds since 1970.

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     bench::BenchArgs,
     config::{self, Flags},
+    token::TokenArgs,
 };
 
 /// One stream, one URL, four transports: a realtime delivery server and its clients.
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Tail(TailArgs),
     /// Start a call on the server and show what comes out of it, as it comes
     Call(CallArgs),
+    /// Make a token for development, explain one, or make a secret
+    Token(Box<TokenArgs>),
     /// Measure what a server delivers, how soon, and what that costs it
     Bench(Box<BenchArgs>),
 }

@@ -1,6 +1,7 @@
 //! The server's configuration in two steps: what was typed ([`Typed`]: file, environment, flags) and what it means
 //! ([`ServeConfig`]: checked, defaults filled in, nothing left to parse).
 
+mod access;
 mod calls;
 mod settings;
 mod typed;
@@ -48,6 +49,10 @@ pub(crate) struct ServeConfig {
     pub control_socket: Option<PathBuf>,
     /// From which pages of other hosts requests may come.
     pub origins: Vec<String>,
+    /// Who may do what; `None`: everybody everything.
+    pub access: Option<fourfold_access::Options>,
+    /// Whether everybody may do everything although others than this machine reach it.
+    pub insecure_open: bool,
     /// A tracing filter, known to be one.
     pub log: String,
 }
@@ -205,6 +210,8 @@ impl ServeConfig {
             connections_max: to_usize(
                 optional(typed, &CONNECTIONS_MAX, |text| count(text, CONNECTIONS_LIMIT))?.unwrap_or(files_left),
             ),
+            access: typed.access.clone(),
+            insecure_open: insecure_open(typed)?,
             calls: typed.calls.clone(),
             calls_max: required(typed, &CALLS_MAX, calls_count)?,
             calls_per_caller: required(typed, &CALLS_PER_CALLER, calls_count)?,
@@ -227,6 +234,45 @@ impl ServeConfig {
             })?,
         })
     }
+}
+
+/// The `[access]` section of a configuration file, for commands that need nothing else of it; `None` if there is no file, or no section.
+///
+/// Errors: as those of the server's configuration.
+pub(crate) fn access(file: Option<&str>) -> Result<Option<fourfold_access::Options>, ConfigError> {
+    let flags = Flags { file: file.map(str::to_owned), ..Flags::default() };
+    Ok(Typed::gather(&flags, |_| None)?.access)
+}
+
+/// Whether everybody may do everything, wherever the server listens.
+///
+/// Errors: others than this machine could do everything and nobody said so, or it was said beside rules.
+fn insecure_open(typed: &Typed) -> Result<bool, ConfigError> {
+    use settings::{INSECURE_OPEN, LISTEN};
+    let refused = |setting, why: String| {
+        let origin = typed.get(setting).expect("a setting that is required has a default").origin.clone();
+        Err(ConfigError::Value { origin, why })
+    };
+    let open = required(typed, &INSECURE_OPEN, |text| one_of(text, &["true", "false"]))? == "true";
+    if open && typed.access.is_some() {
+        return refused(
+            &INSECURE_OPEN,
+            "there are [access] rules, which this would switch off; drop one of the two".into(),
+        );
+    }
+    let listen: SocketAddr = required(typed, &LISTEN, |text| text.parse().map_err(|_| text.to_owned()))?;
+    if !listen.ip().is_loopback() && !open && typed.access.is_none() {
+        return refused(
+            &LISTEN,
+            format!(
+                "others than this machine reach {listen}, and without rules they could read, append and delete everything.\n\
+                 Write who may do what into the configuration file, for example that everybody may read:\n\n    \
+                 [access.anonymous]\n    read = [\"**\"]\n\n\
+                 (fourfold serve --help tells the rest), or say that everybody may do everything: --insecure-open"
+            ),
+        );
+    }
+    Ok(open)
 }
 
 fn optional<'a, T>(
@@ -274,7 +320,7 @@ fn to_nonzero(count: u64) -> NonZeroUsize {
 
 fn known_keys() -> String {
     let mut keys: Vec<&str> = settings::ALL.iter().map(|setting| setting.key).collect();
-    keys.push(calls::KEY);
+    keys.extend([access::KEY, calls::KEY]);
     keys.join(", ")
 }
 

@@ -4,6 +4,7 @@
 //! - [`serve`], [`demo`]: the server, and the same with scenarios that use it; [`control_socket`]: how commands speak to it
 //! - [`backup`]: a copy of what a server keeps, and the way back
 //! - [`append`]: the way in, by the idempotent [`producer`]; [`tail`]: the way out, by four transports; [`call`]: both, with a server that does the work between
+//! - [`token`]: tokens for development, and what is wrong with one
 //! - [`mod@bench`]: a load generator
 //! - [`client`], [`failure`], [`websocket`], [`event_stream`], [`message`], [`answer`], [`retry`]: the client's side of the wire
 
@@ -24,6 +25,7 @@ mod producer;
 mod retry;
 mod serve;
 mod tail;
+mod token;
 mod websocket;
 
 use std::{io::IsTerminal, process::ExitCode};
@@ -54,6 +56,8 @@ enum CommandError {
     #[error(transparent)]
     Call(#[from] call::CallError),
     #[error(transparent)]
+    Token(#[from] token::TokenError),
+    #[error(transparent)]
     Bench(#[from] bench::BenchError),
     #[error(transparent)]
     Copy(#[from] backup::CopyError),
@@ -81,6 +85,7 @@ fn run(command: Command) -> Result<u8, CommandError> {
         Command::Restore(args) => backup::restore(&args)?,
         Command::Append(args) => client_runtime()?.block_on(append::append(args))?,
         Command::Bench(args) => bench::bench(&args)?,
+        Command::Token(args) => return Ok(client_runtime()?.block_on(token::token(*args))?),
         Command::Tail(args) => client_runtime()?.block_on(tail::tail(args))?,
         Command::Call(args) => return Ok(client_runtime()?.block_on(call::call(args))?),
     }
@@ -108,10 +113,12 @@ impl CommandError {
         use append::AppendError as Append;
         use bench::BenchError as Bench;
         use tail::TailError as Tail;
+        use token::TokenError as Token;
         match self {
             Self::Call(error) => error.status(),
             Self::Copy(error) => error.status(),
             Self::Config(_) | Self::Append(Append::Address(_) | Append::NoLines(_)) => 2,
+            Self::Token(Token::Config(_) | Token::Usage(_) | Token::Unsigned(_) | Token::Access(_)) => 2,
             Self::Tail(Tail::Address(_) | Tail::Refused(_)) => 2,
             Self::Bench(Bench::Plan(_) | Bench::Target(_)) => 2,
             Self::Bench(Bench::Run(RunError::Interrupted)) => 130,

@@ -83,6 +83,9 @@ pub(crate) fn serve(
             extra,
             ..Settings::default()
         };
+        if config.insecure_open {
+            tracing::warn!(address = %config.listen, "insecure-open: whoever reaches the server may read, append and delete everything");
+        }
         let failed = |source| ServeError::Listen { address: config.listen, source };
         // Before the engine is opened: a taken port should not cost a recovery.
         let server = Server::bind(config.listen, settings).await.map_err(failed)?;

@@ -1,5 +1,8 @@
 //! Access as the server sees it: real keys, real sockets, no mocks.
 
+mod backend;
 mod harness;
+mod hook;
+mod jwks;
 mod rules;
 mod tokens;

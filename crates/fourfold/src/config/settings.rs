@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use clap::{Arg, ArgMatches, Command};
 
-use super::calls;
+use super::{access, calls};
 
 /// One setting.
 #[derive(Debug)]
@@ -153,6 +153,13 @@ pub(crate) const ORIGINS: Setting = Setting {
     help: "Which pages on other hosts may use the server, such as https://app.example,https://b.example, or * for every page. A token in \
            a cookie counts only from the same origin and from those named by themselves",
 };
+pub(crate) const INSECURE_OPEN: Setting = Setting {
+    key: "insecure-open",
+    value: SWITCH,
+    default: Some("false"),
+    without: "",
+    help: "Everybody who reaches the server may do everything; needed to listen beyond loopback without [access] rules",
+};
 pub(crate) const LOG: Setting = Setting {
     key: "log",
     value: "FILTER",
@@ -160,6 +167,9 @@ pub(crate) const LOG: Setting = Setting {
     without: "",
     help: "What is logged to standard error, as a tracing filter: 'warn', or 'info,fourfold_server=debug'",
 };
+
+/// What a switch takes: as a flag it may stand alone.
+const SWITCH: &str = "true|false";
 
 /// All of them, in the order of the help.
 pub(crate) const ALL: &[&Setting] = &[
@@ -181,6 +191,7 @@ pub(crate) const ALL: &[&Setting] = &[
     &CALLS_PER_CALLER,
     &CONTROL_SOCKET,
     &ORIGINS,
+    &INSECURE_OPEN,
     &LOG,
 ];
 
@@ -199,7 +210,11 @@ impl Setting {
             None => format!("not given: {}", self.without),
         };
         let help = format!("{} [{default}] [env: {}]", self.help, self.variable());
-        Arg::new(self.key).long(self.key).value_name(self.value).help(help).allow_hyphen_values(true)
+        let arg = Arg::new(self.key).long(self.key).value_name(self.value).help(help);
+        match self.value {
+            SWITCH => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+            _ => arg.allow_hyphen_values(true),
+        }
     }
 }
 
@@ -217,8 +232,12 @@ impl clap::Args for Flags {
         let file = Arg::new(CONFIG)
             .long(CONFIG)
             .value_name("FILE")
-            .help("A TOML file with any of these settings as keys, and [calls.NAME] tables (see --help); variables outrank it, flags outrank both [env: FOURFOLD_CONFIG]");
-        command.args(ALL.iter().map(|setting| setting.arg())).arg(file).after_long_help(calls::HELP)
+            .help("A TOML file with any of these settings as keys, and [access] and [calls.NAME] tables (see --help); variables outrank it, flags outrank both [env: FOURFOLD_CONFIG]");
+        command.args(ALL.iter().map(|setting| setting.arg())).arg(file).after_long_help(format!(
+            "{}\n\n{}",
+            access::HELP,
+            calls::HELP
+        ))
     }
 
     fn augment_args_for_update(command: Command) -> Command {

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, fmt, fs};
 
+use fourfold_access::Options as AccessOptions;
 use fourfold_calls::CallConfig;
 use toml::de::{DeTable, DeValue};
 
 use super::settings::{ALL, Flags, Setting};
-use super::{ConfigError, calls};
+use super::{ConfigError, access, calls};
 
 /// The largest configuration file that is read: a hundred times what all settings need.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -53,6 +54,8 @@ pub(crate) struct Value {
 #[derive(Debug, Default)]
 pub(crate) struct Typed {
     values: BTreeMap<&'static str, Value>,
+    /// The file's `[access]`, likewise.
+    pub(crate) access: Option<AccessOptions>,
     /// The file's `[calls.NAME]`: nested, so that only a file can have them.
     pub(crate) calls: BTreeMap<String, CallConfig>,
 }
@@ -111,12 +114,17 @@ impl Typed {
                 self.calls = calls::read(path, value, line, &line_of)?;
                 continue;
             }
+            if key.get_ref() == access::KEY {
+                self.access = Some(access::read(path, value, line, &line_of)?);
+                continue;
+            }
             let Some(setting) = ALL.iter().find(|setting| setting.key == key.get_ref().as_ref()) else {
                 return Err(ConfigError::UnknownKey { path: path.to_owned(), line, key: key.get_ref().to_string() });
             };
             let origin = Origin::File { path: path.to_owned(), line, key: setting.key.to_owned() };
             let text = match value.get_ref() {
                 DeValue::String(text) => text.to_string(),
+                DeValue::Boolean(flag) => flag.to_string(),
                 DeValue::Integer(number) if number.radix() == 10 => number.as_str().to_owned(),
                 _ => {
                     return Err(ConfigError::Value {
