@@ -11,6 +11,7 @@ use std::{
     thread,
 };
 
+use fourfold_access::{Access, AccessError};
 use fourfold_engines::{
     MemoryEngine,
     embedded::{Durability, EmbeddedEngine, EmbeddedOptions, OpenFailure, backup::Backups},
@@ -37,6 +38,9 @@ pub(crate) enum ServeError {
         /// Why not.
         source: io::Error,
     },
+    /// The rules cannot be taken.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The streams cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenFailure),
@@ -79,6 +83,7 @@ pub(crate) fn serve(
                 calls_max: config.calls_max,
                 calls_per_caller: config.calls_per_caller,
             },
+            access: Access::start(config.access.clone()).await?,
             origins: Origins::named(config.origins.clone()).expect("the configuration was checked"),
             extra,
             ..Settings::default()

@@ -1,5 +1,6 @@
 //! The command as people run it: real processes, real sockets, real files. One binary, so that it links once.
 
+mod access;
 mod address;
 mod backup;
 mod bench;
