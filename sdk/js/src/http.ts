@@ -32,7 +32,7 @@ export function streams(): boolean {
 
 /** The URL with a query added to what it has, and a token to that. */
 export function withQuery(url: string, query?: string, token?: string): string {
-  if (token) query += "&token=" + encodeURIComponent(token);
+  if (token) query += "&access_token=" + encodeURIComponent(token);
   return query ? url + (url.indexOf("?") < 0 ? "?" : "&") + query : url;
 }
 

@@ -145,7 +145,7 @@ export type HeadersOption = Record<string, string> | (() => Record<string, strin
 /** What all that talk to a stream take. */
 export interface TargetOptions {
   headers?: HeadersOption;
-  /** Called for a bearer token, and again when it is refused or about to expire. Over WebSocket and native EventSource, which send no headers, it travels as `?token=`. */
+  /** Called for a bearer token, and again when it is refused or about to expire. Over WebSocket it travels as a subprotocol, over a native EventSource as `?access_token=`. */
   token?: () => string | Promise<string>;
   /** Ends it. */
   signal?: AbortSignal;

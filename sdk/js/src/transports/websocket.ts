@@ -1,4 +1,4 @@
-/** Reads by WebSocket. Refusals come before the upgrade, where a page cannot see them: they look like a cut. */
+/** Reads by WebSocket. A token goes among the subprotocols, since a URL ends up in logs. Refusals come before the upgrade, where a page cannot see them: they look like a cut. */
 
 import { withQuery } from "../http.js";
 import { sockets } from "../sockets.js";
@@ -11,7 +11,7 @@ export const websocket: Carrier = (target, from, sink, token) => {
     sink.ended({ why: "unsupported" });
     return { stop() {} };
   }
-  const socket = new Socket(withQuery(target.url.replace(/^http/, "ws"), `offset=${from}&heartbeat=${HEARTBEAT_SECONDS}`, token));
+  const socket = new Socket(withQuery(target.url.replace(/^http/, "ws"), `offset=${from}&heartbeat=${HEARTBEAT_SECONDS}`), token ? ["fourfold", "fourfold.token." + token] : []);
   socket.onclose = socket.onerror = () => sink.ended({ why: "cut" });
   socket.onmessage = ({ data }) => {
     // What has an id answers a writer.
