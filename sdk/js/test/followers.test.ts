@@ -275,7 +275,7 @@ test("a token that is refused is asked for again, once; then the refusal is told
     return { answer: `HTTP/1.1 401 Unauthorized\r\nContent-Type: application/problem+json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}` };
   };
   let good = "two";
-  proxy.mode = (_kind, path, head) => (head.includes(`Bearer ${good}`) || head.includes(`fourfold.token.${good}`) ? "pass" : refused("invalid-token"));
+  proxy.mode = (_kind, _path, head) => (head.includes(`Bearer ${good}`) || head.includes(`fourfold.token.${good}`) ? "pass" : refused("invalid-token"));
   await server.append(name, [1]);
   const tokens = ["one", "two", "three", "four", "five"];
   const watched = new Watched(proxy.url(name), { transports: ["sse"], token: () => tokens.shift()! });
