@@ -54,6 +54,7 @@ codes! {
     InvalidSubscription = "invalid-subscription", 400, false, "the subscription or what is asked of it cannot be understood";
     WebhookUrlRejected = "webhook-url-rejected", 400, false, "the webhook URL is not one to deliver to";
     BadRequest = "bad-request", 400, false, "the request is not HTTP";
+    TlsRequired = "tls-required", 400, false, "this port speaks TLS";
     MissingToken = "missing-token", 401, false, "this needs a token";
     InvalidToken = "invalid-token", 401, false, "the token is missing, or not good for this";
     ExpiredToken = "expired-token", 401, false, "the token has expired";

@@ -320,6 +320,22 @@ pub(crate) fn closing(answer: &[u8]) -> Bytes {
     [&answer[..line], b"connection: close\r\n", &answer[line..]].concat().into()
 }
 
+/// The other way round: an answer that was written for HTTP/1.1, without what is said there of the connection.
+pub(crate) fn from_bytes(written: &Bytes) -> Answer {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut read = httparse::Response::new(&mut headers);
+    let Ok(httparse::Status::Complete(end)) = read.parse(written) else { unreachable!("it was written here") };
+    let status = read.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let mut parts = head(status.expect("it was written here"));
+    for header in read.headers.iter() {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).expect("it was written here");
+        if ![header::CONNECTION, header::TRANSFER_ENCODING, CONTENT_LENGTH].contains(&name) {
+            parts.headers.append(name, HeaderValue::from_bytes(header.value).expect("it was written here")); // Vary may come twice.
+        }
+    }
+    full(parts, written.slice(end..))
+}
+
 /// An error as bytes, after which the connection ends.
 pub(crate) fn last_words(refusal: &Refusal) -> Vec<u8> {
     let (parts, body) = problem(refusal);

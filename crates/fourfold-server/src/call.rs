@@ -202,7 +202,7 @@ async fn begin(
     })?;
     let headers = parts.headers.clone();
     let begun = context.calls.begin(Wish { name, rest, query: theirs, headers, body, key, caller: peer }).await?;
-    let created = created(&parts, &begun, applied);
+    let created = created(&parts, &begun, applied, context);
     let stream = &begun.stream;
     if matches!(reading, Reading::No) {
         let mut parts = answer::head(StatusCode::CREATED);
@@ -280,10 +280,10 @@ fn shared_out(query: Option<&str>) -> (String, Option<String>) {
 const OURS: [&str; 7] = ["offset", "live", "limit", "timeout", "linger", "heartbeat", "cursor"];
 
 /// The headers that every answer to the beginning of a call has.
-fn created(parts: &Parts, begun: &Begun, applied: bool) -> HeaderMap {
+fn created(parts: &Parts, begun: &Begun, applied: bool, context: &Context) -> HeaderMap {
     let stream = &begun.stream;
     let mut headers = HeaderMap::with_capacity(6);
-    let location = publish::location(parts, stream.name());
+    let location = publish::location(parts, stream.name(), context);
     for (name, value) in [
         (header::LOCATION, Some(location.as_str())),
         (answer::STREAM_NEXT_OFFSET, Some(stream.offset(stream.oldest()).to_string().as_str())),

@@ -4,6 +4,7 @@
 //! serve ──┬── a whole plain request: read, answered, forgotten ── and the next
 //!         ├── a long poll waits here, in the same task
 //!         ├── another live read: a small new task holds the socket
+//!         ├── the preface of HTTP/2, from this machine: hyper holds the socket (`h2_connection`)
 //!         └── anything else: hyper holds the socket (`hyper_connection`), with what was read
 //! ```
 //!
@@ -32,7 +33,7 @@ use crate::{
     alarm::Alarm,
     answer::{self, Answer},
     context::{Context, Seat},
-    hyper_connection,
+    h2_connection, hyper_connection,
     limits::{APPENDS_UNACKNOWLEDGED_MAX, READ_BUFFER_BYTES},
     line, request,
     socket::Socket,
@@ -134,7 +135,9 @@ impl Connection {
         async move {
             loop {
                 let ((answer, rest), goes_on) = if let Some(wait) = &mut self.wait {
-                    let Some(answer) = wait.answer(&self.socket, &self.context, &mut self.alarm).await else { return };
+                    let Some(answer) = wait.answer(Some(&self.socket), &self.context, &mut self.alarm).await else {
+                        return;
+                    };
                     let goes_on = wait.keeps_alive() && !self.context.drain.begun();
                     self.wait = None;
                     let answer = if goes_on { answer } else { answer::closing(&answer) };
@@ -143,6 +146,10 @@ impl Connection {
                     match self.next_request().await {
                         Asked::Over => break,
                         Asked::Answered(rest) => ((rest.into(), Bytes::new()), true),
+                        Asked::Other if h2_connection::is_meant(&self.unread, &self.socket) => {
+                            h2_connection::spawn(self.socket, self.unread.into(), self.context, self.seat);
+                            return;
+                        }
                         Asked::Other => {
                             let head_by = self.alarm.at();
                             hyper_connection::spawn(self.socket, self.unread.into(), head_by, self.context, self.seat);

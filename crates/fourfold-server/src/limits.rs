@@ -19,6 +19,38 @@ pub const HEAD_BUFFER_BYTES: usize = 64 * 1024;
 /// Those beyond are dropped and come again after a second, so that all who return after a restart should fit.
 pub const BACKLOG: u32 = 4_096;
 
+/// How long a TLS handshake may take, all of it, however the client sends its part. A lost packet or two on a slow line fit; whoever only connects
+/// holds a connection no longer than this.
+pub const TLS_HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// What a client may send until the TLS handshake is over, in bytes. One with keys against quantum computers sends about 2 KiB.
+pub const TLS_HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
+
+/// Streams of one HTTP/2 connection at once: what RFC 9113 wants at the least. A page with more waits for one to end.
+pub const H2_STREAMS_MAX: u32 = 100;
+
+/// What an HTTP/2 client may send on a stream before it is read, in bytes: a body at 20 ms and 100 Mbit/s is not held up.
+pub const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// The same for a connection, in bytes: that is what its unread bodies can cost.
+pub const H2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// The largest HTTP/2 frame that is taken, in bytes: the protocol's least maximum, so that one body does not hold up the others.
+pub const H2_FRAME_BYTES_MAX: u32 = 16 * 1024;
+
+/// What is handed to HTTP/2 for a stream beyond what has gone, in bytes: one portion of a cursor. The next is read when it has gone.
+pub const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Streams that were reset before they were looked at, and then streams that were reset because of what the client did: beyond it the connection ends.
+pub const H2_RESETS_MAX: usize = 50;
+
+/// Bodies of requests and whole answers that one HTTP/2 connection has in memory, in bytes, counted by what they may become; further requests
+/// wait. One body of the largest size fits, whatever that is set to be.
+pub const H2_OUTSTANDING_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// An HTTP/2 client answers a ping, sent after [`PING`] of silence, within this time or is gone.
+pub const H2_PONG_WAIT_MAX: Duration = Duration::from_secs(20);
+
 /// What a shard reads requests through, in bytes. Those that came whole are answered from it; for others it is no limit.
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 

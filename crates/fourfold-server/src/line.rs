@@ -103,10 +103,11 @@ impl Watch {
 /// Ends a connection so that the client gets all that was written, also if it is still sending.
 pub(crate) async fn close(mut socket: Socket) {
     use tokio::io::AsyncWriteExt;
-    if socket.shutdown().await.is_err() {
-        return;
-    }
-    let drain = async {
+    let end = async {
+        // With TLS there is a word to say, which a client that takes nothing does not take either.
+        if socket.shutdown().await.is_err() {
+            return;
+        }
         let (mut sink, mut drained) = (vec![0; 16 * 1024], 0);
         while drained < LINGERING_CLOSE_BYTES_MAX && socket.readable().await.is_ok() {
             match socket.try_read(&mut sink) {
@@ -117,7 +118,7 @@ pub(crate) async fn close(mut socket: Socket) {
             }
         }
     };
-    let _ = timeout(LINGERING_CLOSE_MAX, drain).await;
+    let _ = timeout(LINGERING_CLOSE_MAX, end).await;
 }
 
 /// A duration spread from half to one and a half of itself.

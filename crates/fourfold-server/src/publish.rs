@@ -121,7 +121,7 @@ pub(crate) async fn put(parts: &Parts, body: Body, name: &StreamName, context: &
     let created = context.engine.create(name, wish).await.map_err(|e| not_created(e, name))?;
     let stream = &created.stream;
     let tail = stream.tail();
-    let location = location(parts, name);
+    let location = location(parts, name, context);
     let mut parts = answer::head(if created.fresh { StatusCode::CREATED } else { StatusCode::OK });
     if created.fresh {
         answer::put(&mut parts, header::LOCATION, &location);
@@ -320,10 +320,11 @@ fn refused(error: AppendError, stream: &Stream) -> Refusal {
 }
 
 /// The stream's URL as the client knows the server; a path where it did not say.
-pub(crate) fn location(parts: &Parts, name: &StreamName) -> String {
+pub(crate) fn location(parts: &Parts, name: &StreamName, context: &Context) -> String {
     let path = format!("{STREAMS}{}", name.encoded());
     let says = |header: &str| parts.headers.get(header).and_then(|value| value.to_str().ok());
-    let scheme = if says("x-forwarded-proto") == Some("https") { "https" } else { "http" };
+    let secure = says("x-forwarded-proto").map_or(context.settings.tls.is_some(), |scheme| scheme == "https");
+    let scheme = if secure { "https" } else { "http" };
     host(&parts.uri, &parts.headers).map_or(path.clone(), |host| format!("{scheme}://{host}{path}"))
 }
 

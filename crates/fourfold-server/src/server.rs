@@ -26,6 +26,7 @@ use crate::{
     context::{Context, Drain, Seat},
     known_polls::KnownPolls,
     limits::{BACKLOG, HANDOVER_MAX, UNSENT_BYTES_MAX},
+    tls_connection,
 };
 
 /// A listening server.
@@ -97,7 +98,7 @@ impl Server {
             handovers.push(handover);
         }
         tokio::select! {
-            () = accept(&self.listener, &handovers, &drain, settings.connections_max) => {}
+            () = accept(&self.listener, &handovers, &drain, &settings) => {}
             () = stop => {}
         }
         drop(self.listener);
@@ -152,7 +153,10 @@ fn start_shard(
             tokio::spawn(relay.run());
             while let Some((socket, seat)) = sockets.recv().await {
                 match TcpStream::from_std(socket) {
-                    Ok(socket) => connection::spawn(socket.into(), Bytes::new(), Arc::clone(&context), seat),
+                    Ok(socket) => match &context.settings.tls {
+                        None => connection::spawn(socket.into(), Bytes::new(), Arc::clone(&context), seat),
+                        Some(tls) => tls_connection::spawn(socket, tls.config(), Arc::clone(&context), seat),
+                    },
                     Err(error) => tracing::warn!(%error, "a socket could not be registered"),
                 }
             }
@@ -163,7 +167,10 @@ fn start_shard(
     })
 }
 
-async fn accept(listener: &TcpListener, handovers: &[Handover], drain: &Arc<Drain>, connections_max: usize) {
+async fn accept(listener: &TcpListener, handovers: &[Handover], drain: &Arc<Drain>, settings: &Settings) {
+    let Settings { connections_max, .. } = *settings;
+    // A word about being turned away would cost a handshake.
+    let speaks_tls = settings.tls.is_some();
     let mut next = 0;
     loop {
         let socket = match listener.accept().await {
@@ -176,7 +183,9 @@ async fn accept(listener: &TcpListener, handovers: &[Handover], drain: &Arc<Drai
             }
         };
         let Some(seat) = drain.seat(connections_max) else {
-            turn_away(&socket, connections_max);
+            if !speaks_tls {
+                turn_away(&socket, connections_max);
+            }
             continue;
         };
         if let Err(error) = prepare(&socket) {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    Access, CallOptions, Extra, Origins, SubscriptionOptions,
+    Access, CallOptions, Extra, Origins, SubscriptionOptions, Tls,
     limits::{BODY_BYTES_MAX_DEFAULT, BODY_WAIT_MAX, HEAD_WAIT_MAX, LONG_POLL_WAIT_DEFAULT},
 };
 
@@ -32,6 +32,8 @@ pub struct Settings {
     pub access: Access,
     /// From which pages of other hosts requests may come.
     pub origins: Origins,
+    /// Speak TLS, and only TLS, with this certificate.
+    pub tls: Option<Tls>,
     /// Answers beside the streams.
     pub extra: Option<Arc<dyn Extra>>,
 }
@@ -50,6 +52,7 @@ impl Default for Settings {
             calls: CallOptions::default(),
             access: Access::open(),
             origins: Origins::default(),
+            tls: None,
             extra: None,
         }
     }

@@ -4,6 +4,7 @@
 //! kernel, whole. Nothing of it stays behind in a buffer that somebody would have to flush, so a socket that nobody writes to is idle.
 
 use std::{
+    future::poll_fn,
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
@@ -15,10 +16,13 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::tls_socket::TlsSocket;
+
 /// A client's socket.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Plain(TcpStream),
+    Tls(Box<TlsSocket>),
 }
 
 impl From<TcpStream> for Socket {
@@ -31,6 +35,7 @@ impl Socket {
     fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.tcp(),
         }
     }
 
@@ -42,6 +47,7 @@ impl Socket {
     pub(crate) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => tcp.try_read(into),
+            Self::Tls(tls) => tls.try_read(into),
         }
     }
 
@@ -49,14 +55,13 @@ impl Socket {
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => tcp.try_write(bytes),
+            Self::Tls(tls) => tls.try_write(bytes),
         }
     }
 
     /// Completes when a read may bring something. Cancel-safe.
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        match self {
-            Self::Plain(tcp) => tcp.readable().await,
-        }
+        poll_fn(|cx| self.poll_read_ready(cx)).await
     }
 
     /// Completes when a write may be accepted. Cancel-safe.
@@ -67,6 +72,7 @@ impl Socket {
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(tcp) => tcp.poll_read_ready(cx),
+            Self::Tls(tls) => tls.poll_read_ready(cx),
         }
     }
 
@@ -74,6 +80,7 @@ impl Socket {
     pub(crate) fn poll_peek(&self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(tcp) => tcp.poll_peek(cx, into),
+            Self::Tls(tls) => tls.poll_peek(cx, into),
         }
     }
 }
@@ -82,6 +89,7 @@ impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => tls.poll_read(cx, buf),
         }
     }
 }
@@ -90,6 +98,7 @@ impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Tls(tls) => tls.poll_write(cx, buf),
         }
     }
 
@@ -100,6 +109,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => tls.poll_write_vectored(cx, bufs),
         }
     }
 
@@ -110,12 +120,24 @@ impl AsyncWrite for Socket {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(tls) => tls.poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => tls.poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_socket_is_no_larger_than_without_tls() {
+        assert_eq!(size_of::<Socket>(), size_of::<TcpStream>());
     }
 }

@@ -4,6 +4,7 @@
 mod access;
 mod calls;
 mod settings;
+mod tls;
 mod typed;
 mod units;
 
@@ -15,6 +16,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub(crate) use settings::Flags;
 use settings::Setting;
+pub(crate) use tls::TlsFiles;
 use typed::{Origin, Typed};
 pub(crate) use units::duration;
 
@@ -23,6 +25,8 @@ pub(crate) use units::duration;
 pub(crate) struct ServeConfig {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The certificate to speak TLS with.
+    pub tls: Option<TlsFiles>,
     /// What keeps the streams.
     pub engine: Engine,
     /// How long a long poll waits when the request does not say.
@@ -189,6 +193,7 @@ impl ServeConfig {
                 text.parse()
                     .map_err(|_| format!("'{text}' is not an address; write an IP and a port, such as 127.0.0.1:4437"))
             })?,
+            tls: tls::understand(typed)?,
             engine,
             long_poll_timeout: required(typed, &LONG_POLL_TIMEOUT, |text| {
                 within(units::duration(text)?, Duration::from_millis(1), LONG_POLL_TIMEOUT_MAX)
@@ -489,6 +494,15 @@ mod tests {
             let error = understood(&flags(&[(key, value)]), &[]).expect_err(key).to_string();
             assert!(error.starts_with(&format!("--{key}: ")), "{error}");
         }
+    }
+
+    #[test]
+    fn tls_has_a_certificate_and_a_key_or_neither() {
+        let both = understood(&flags(&[("tls-cert", "a.pem")]), &[("FOURFOLD_TLS_KEY", "b.pem")]).unwrap();
+        assert_eq!(both.tls, Some(TlsFiles { cert: "a.pem".into(), key: "b.pem".into() }));
+        assert_eq!(understood(&Flags::default(), &[]).unwrap().tls, None);
+        let error = understood(&flags(&[("tls-key", "b.pem")]), &[]).unwrap_err().to_string();
+        assert_eq!(error, "--tls-key: give tls-cert as well, or neither: TLS needs both");
     }
 
     #[test]

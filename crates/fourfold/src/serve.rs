@@ -1,6 +1,8 @@
 //! `fourfold serve`: the seam between the command and the server. The only place that knows both.
 
 use std::{
+    error::Error,
+    fmt,
     io::{self, Write},
     net::SocketAddr,
     os::unix::net::UnixStream,
@@ -16,7 +18,7 @@ use fourfold_engines::{
     MemoryEngine,
     embedded::{Durability, EmbeddedEngine, EmbeddedOptions, OpenFailure, backup::Backups},
 };
-use fourfold_server::{CallOptions, Extra, Origins, Server, Settings, SubscriptionOptions};
+use fourfold_server::{CallOptions, Extra, Origins, Server, Settings, SubscriptionOptions, Tls, TlsError};
 use fourfold_stream::{Engine, Relay, Retention};
 use rustix::process::setpriority_process;
 use tokio::signal::unix::{SignalKind, signal};
@@ -52,9 +54,25 @@ pub(crate) enum ServeError {
         /// Why not.
         source: io::Error,
     },
+    /// The certificate cannot be used.
+    #[error("tls-cert, tls-key: {}", said(.0))]
+    Tls(#[from] TlsError),
     /// The machine denies what a server needs.
     #[error("the server cannot run: {0}")]
     Run(io::Error),
+}
+
+/// Where a server can be reached.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Address {
+    pub(crate) scheme: &'static str,
+    pub(crate) socket: SocketAddr,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.socket)
+    }
 }
 
 /// Runs the server until it has drained after SIGTERM or SIGINT. `ready` is called once, when connections are accepted,
@@ -62,11 +80,12 @@ pub(crate) enum ServeError {
 pub(crate) fn serve(
     config: ServeConfig,
     extra: Option<Arc<dyn Extra>>,
-    ready: impl FnOnce(SocketAddr),
+    ready: impl FnOnce(Address),
 ) -> Result<(), ServeError> {
     // Only accepts and waits for signals; connections live on threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Run)?;
     runtime.block_on(async {
+        let tls = config.tls.as_ref().map(|files| Tls::load(&files.cert, &files.key)).transpose()?;
         let settings = Settings {
             long_poll_timeout: config.long_poll_timeout,
             body_bytes_max: config.body_bytes_max,
@@ -85,6 +104,7 @@ pub(crate) fn serve(
             },
             access: Access::start(config.access.clone()).await?,
             origins: Origins::named(config.origins.clone()).expect("the configuration was checked"),
+            tls: tls.clone(),
             extra,
             ..Settings::default()
         };
@@ -109,7 +129,10 @@ pub(crate) fn serve(
         };
         let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Run)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Run)?;
-        ready(server.address().map_err(failed)?);
+        ready(Address {
+            scheme: if tls.is_some() { "https" } else { "http" },
+            socket: server.address().map_err(failed)?,
+        });
         let stop = async {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -195,9 +218,17 @@ impl Drop for Opening {
     }
 }
 
+/// An error with what is behind it, on one line.
+fn said(error: &dyn Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
 /// The line that supervisors and tests wait for.
-pub(crate) fn announce(address: SocketAddr) {
+pub(crate) fn announce(address: Address) {
     let mut out = io::stdout();
     // Nobody reads standard output if this fails; the server serves all the same.
-    let _ = writeln!(out, "listening on http://{address}").and_then(|()| out.flush());
+    let _ = writeln!(out, "listening on {address}").and_then(|()| out.flush());
 }

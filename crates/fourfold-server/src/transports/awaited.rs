@@ -54,7 +54,7 @@ enum Woken {
 
 impl Awaited {
     pub(crate) async fn run(mut self: Box<Self>, socket: Socket, unread: Bytes, context: Arc<Context>, seat: Seat) {
-        if !self.wait(&socket, &context).await {
+        if !self.wait(Some(&socket), &context).await {
             return;
         }
         let answer = self.read(&context).await;
@@ -71,8 +71,14 @@ impl Awaited {
         }
     }
 
-    /// False if the client has gone. The call goes on.
-    async fn wait(&mut self, socket: &Socket, context: &Context) -> bool {
+    /// The same as an answer on a stream of HTTP/2, whose end ends this.
+    pub(crate) async fn on_a_stream(mut self: Box<Self>, context: &Context) -> Answer {
+        self.wait(None, context).await;
+        self.read(context).await
+    }
+
+    /// False if the client has gone, where there is a socket to tell. The call goes on.
+    async fn wait(&mut self, socket: Option<&Socket>, context: &Context) -> bool {
         let mut alarm = Alarm::new(self.deadline.saturating_duration_since(Instant::now()));
         let mut watch = Watch::NextRequest;
         let mut lingering = false;
@@ -93,7 +99,7 @@ impl Awaited {
                 } else if self.cursor.poll_moved(cx).is_ready() {
                     Poll::Ready(Woken::Moved)
                 } else {
-                    watch.poll_gone(socket, cx).map(|()| Woken::Gone)
+                    socket.map_or(Poll::Pending, |socket| watch.poll_gone(socket, cx).map(|()| Woken::Gone))
                 }
             })
             .await;

@@ -11,7 +11,7 @@ use std::{
     io,
     pin::pin,
     sync::Arc,
-    task::Poll,
+    task::{Context as Waker, Poll},
     time::Duration,
 };
 
@@ -51,12 +51,41 @@ pub(crate) trait Manner: Dialect + Copy + Send + 'static {
     fn goodbye(&self, code: &str, after_ms: Option<u64>, next: Offset) -> String;
 }
 
+/// Where an answer goes: a socket, or a stream of HTTP/2.
+pub(crate) trait Outlet: Sync {
+    /// Whether it takes anything at all now; what is not taken is better not read.
+    fn takes(&self) -> bool {
+        true
+    }
+    /// Writes what fits now, and returns what does not.
+    fn write_now(&self, bytes: Bytes) -> io::Result<Bytes>;
+    /// Writes all of it. Errors: the client is gone, or took nothing for too long.
+    fn write_all(&self, bytes: Bytes) -> impl Future<Output = io::Result<()>> + Send;
+    /// Ready when the client has gone.
+    fn poll_gone(&self, watch: &mut Watch, cx: &mut Waker<'_>) -> Poll<()>;
+}
+
+impl Outlet for Socket {
+    fn write_now(&self, bytes: Bytes) -> io::Result<Bytes> {
+        line::write_now(self, bytes)
+    }
+
+    fn write_all(&self, bytes: Bytes) -> impl Future<Output = io::Result<()>> + Send {
+        line::write_all(self, bytes)
+    }
+
+    fn poll_gone(&self, watch: &mut Watch, cx: &mut Waker<'_>) -> Poll<()> {
+        watch.poll_gone(self, cx)
+    }
+}
+
 /// An open answer. Its fields are all that an idle reader costs, beside the socket's own.
-pub(crate) struct Follow<M> {
+pub(crate) struct Follow<M, O = Socket> {
     pub(crate) cursor: Cursor,
-    pub(crate) socket: Socket,
+    pub(crate) outlet: O,
     pub(crate) context: Arc<Context>,
-    pub(crate) seat: Seat,
+    /// Whoever has the connection for itself holds its seat.
+    pub(crate) seat: Option<Seat>,
     pub(crate) manner: M,
     /// In chunks, or (for HTTP/1.0) until the connection ends.
     pub(crate) chunked: bool,
@@ -105,14 +134,30 @@ impl<M: Manner> Follow<M> {
     )]
     pub(crate) fn run(mut self, head: Vec<u8>) -> impl Future<Output = ()> + Send {
         async move {
-            if line::write_all(&self.socket, head).await.is_err() || self.follow().await.is_err() {
+            if line::write_all(&self.outlet, head).await.is_err() || self.follow().await.is_err() {
                 return; // The client is gone.
             }
             self.finish().await;
         }
     }
 
-    async fn follow(&mut self) -> io::Result<()> {
+    /// Ends the answer as it should be, and goes on with HTTP if the client wants to.
+    async fn finish(self) {
+        if self.chunked && line::write_all(&self.outlet, Bytes::from_static(b"0\r\n\r\n")).await.is_err() {
+            return;
+        }
+        match (self.terms.and_then(|terms| terms.next_request), self.seat) {
+            (Some(unread), Some(seat)) if self.chunked && !self.context.drain.begun() => {
+                connection::spawn(self.outlet, unread, self.context, seat);
+            }
+            (_, _seat) => Box::pin(line::close(self.outlet)).await,
+        }
+    }
+}
+
+impl<M: Manner, O: Outlet> Follow<M, O> {
+    /// Writes what the cursor reads, until the stream or the deadline ends it. Errors: the client is gone.
+    pub(crate) async fn follow(&mut self) -> io::Result<()> {
         let mut timer = pin!(sleep_until(self.alarm()));
         let mut watch = if self.terms.is_some() { Watch::NextRequest } else { Watch::Stray(0) };
         loop {
@@ -129,7 +174,7 @@ impl<M: Manner> Follow<M> {
                 let after_ms = Some(self.context.come_back_ms());
                 return Box::pin(self.say_goodbye(Code::Draining.as_str(), after_ms)).await;
             }
-            let (socket, cursor) = (&self.socket, &mut self.cursor);
+            let (outlet, cursor) = (&self.outlet, &mut self.cursor);
             let woken = poll_fn(|cx| {
                 // The timer first, and also for a reader that is never idle: nothing may put off the end.
                 if timer.as_mut().poll(cx).is_ready() {
@@ -139,7 +184,7 @@ impl<M: Manner> Follow<M> {
                 } else if cursor.poll_moved(cx).is_ready() {
                     Poll::Ready(Woken::Moved)
                 } else {
-                    watch.poll_gone(socket, cx).map(|()| Woken::Gone)
+                    outlet.poll_gone(&mut watch, cx).map(|()| Woken::Gone)
                 }
             })
             .await;
@@ -199,6 +244,9 @@ impl<M: Manner> Follow<M> {
     /// Writes what is new as long as that needs no waiting.
     fn drain(&mut self) -> io::Result<Drained> {
         for _ in 0..PORTIONS_A_TURN {
+            if !self.outlet.takes() {
+                return Ok(Drained::Blocked(Bytes::new()));
+            }
             let next = self.cursor.next(&self.manner, PORTION);
             // After the read: what was read may be what the head does not fit.
             if !self.manner.fits(self.cursor.stream()) {
@@ -206,7 +254,7 @@ impl<M: Manner> Follow<M> {
             }
             match next {
                 Next::Frame(frame) => {
-                    let rest = line::write_now(&self.socket, self.framed(frame.bytes))?;
+                    let rest = self.outlet.write_now(self.framed(frame.bytes))?;
                     if !rest.is_empty() {
                         return Ok(Drained::Blocked(rest));
                     }
@@ -223,7 +271,7 @@ impl<M: Manner> Follow<M> {
     async fn work(&mut self, busy: Drained) -> io::Result<bool> {
         match busy {
             Drained::Idle => Ok(false),
-            Drained::Blocked(rest) => line::write_all(&self.socket, rest).await.map(|()| false),
+            Drained::Blocked(rest) => self.outlet.write_all(rest).await.map(|()| false),
             Drained::Turn => {
                 tokio::task::yield_now().await;
                 Ok(false)
@@ -252,21 +300,8 @@ impl<M: Manner> Follow<M> {
         self.write(chunk(goodbye.as_bytes())).await
     }
 
-    /// Ends the answer as it should be, and goes on with HTTP if the client wants to.
-    async fn finish(self) {
-        if self.chunked && line::write_all(&self.socket, Bytes::from_static(b"0\r\n\r\n")).await.is_err() {
-            return;
-        }
-        match self.terms.and_then(|terms| terms.next_request) {
-            Some(unread) if self.chunked && !self.context.drain.begun() => {
-                connection::spawn(self.socket, unread, self.context, self.seat);
-            }
-            _ => Box::pin(line::close(self.socket)).await,
-        }
-    }
-
     async fn write(&self, chunk: Bytes) -> io::Result<()> {
-        line::write_all(&self.socket, self.framed(chunk)).await
+        self.outlet.write_all(self.framed(chunk)).await
     }
 
     /// Frames are made in chunks, for all to share; a reader without chunks gets what is in them.

@@ -74,8 +74,13 @@ impl LongPoll {
         self.page = Some(Box::new(page));
     }
 
-    /// Waits; `None` if the client has gone.
-    pub(crate) async fn answer(&mut self, socket: &Socket, context: &Context, alarm: &mut Alarm) -> Option<Bytes> {
+    /// Waits; `None` if the client has gone, where there is a socket to tell.
+    pub(crate) async fn answer(
+        &mut self,
+        socket: Option<&Socket>,
+        context: &Context,
+        alarm: &mut Alarm,
+    ) -> Option<Bytes> {
         alarm.set(self.deadline);
         let mut watch = Watch::NextRequest;
         let mut lingering = false;
@@ -97,7 +102,7 @@ impl LongPoll {
                 } else if self.cursor.poll_moved(cx).is_ready() {
                     Poll::Ready(Woken::Moved)
                 } else {
-                    watch.poll_gone(socket, cx).map(|()| Woken::Gone)
+                    socket.map_or(Poll::Pending, |socket| watch.poll_gone(socket, cx).map(|()| Woken::Gone))
                 }
             })
             .await;

@@ -11,20 +11,24 @@
 //!
 //! What the two polls have in their body is a [`form`].
 //!
+//! On a connection of HTTP/2 there are many answers, and none holds the socket; the same cursors give them ([`Live::on_a_stream`]).
+//!
 //! To add one: a dialect (how a portion becomes bytes), a `begin` that `subscribe` calls, a line here and in [`Live`].
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fourfold_protocol::Refusal;
+use fourfold_protocol::{Code, Refusal};
 use fourfold_stream::Cursor;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, response::Parts};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, response::Parts};
 use tokio::time::Instant;
 
 use crate::{
     access::Admitted,
+    alarm::Alarm,
     answer, connection,
     context::{Context, Seat},
+    h2_body::Body,
     query::Query,
     request::keeps_alive,
     socket::Socket,
@@ -33,7 +37,7 @@ use crate::{
 use heartbeat::Heartbeat;
 
 pub(crate) mod awaited;
-mod follow;
+pub(crate) mod follow;
 pub(crate) mod form;
 pub(crate) mod heartbeat;
 pub(crate) mod long_poll;
@@ -73,6 +77,26 @@ impl Live {
             Self::Portions(portions) => drop(tokio::spawn(portions.run(socket, unread, context, seat))),
             Self::Sse(sse) => drop(tokio::spawn(sse.run(socket, context, seat))),
             Self::WebSocket(websocket) => drop(tokio::spawn(websocket.run(socket, unread, context, seat))),
+        }
+    }
+}
+
+impl Live {
+    /// The answer, where it is one of many on a connection of HTTP/2. Waits, if it waits for records; dropped when the client has gone.
+    pub(crate) async fn on_a_stream(self, context: &Arc<Context>) -> Response<Body> {
+        match self {
+            Self::Awaited(awaited) => awaited.on_a_stream(context).await.map(Body::from),
+            Self::LongPoll(mut wait) => {
+                let mut alarm = Alarm::new(context.settings.long_poll_timeout);
+                let answer = wait.answer(None, context, &mut alarm).await;
+                answer::from_bytes(&answer.expect("without a socket nobody is seen to go")).map(Body::from)
+            }
+            Self::Portions(portions) => portions.on_a_stream(Arc::clone(context)),
+            Self::Sse(sse) => sse.on_a_stream(Arc::clone(context)),
+            Self::WebSocket(_) => {
+                let refusal = Refusal::new(Code::InvalidUpgrade, "a WebSocket begins with GET and HTTP/1.1");
+                answer::refusal(&refusal).map(Body::from)
+            }
         }
     }
 }

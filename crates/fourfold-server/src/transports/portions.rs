@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use fourfold_protocol::{Offset, Portion, message};
 use fourfold_stream::Dialect;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, response::Parts};
 use tokio::time::Instant;
 
 use super::{
@@ -17,6 +17,7 @@ use crate::{
     answer::{self, Framing},
     connection::Reply,
     context::{Context, Seat},
+    h2_body::{Body, Slot},
     socket::Socket,
 };
 
@@ -43,13 +44,30 @@ impl Portions {
         let Reader { cursor, chunked, keeps_alive, heartbeat, created, page, leave_at } = self.reader;
         let leave_at = leave_at.map(Box::new);
         let next_request = (keeps_alive && chunked).then_some(unread);
-        let head = head(chunked, next_request.is_some(), created, page);
+        let mut parts = head(created, page);
+        if next_request.is_none() {
+            answer::put(&mut parts, header::CONNECTION, "close");
+        }
+        let mut head = Vec::with_capacity(1280);
+        answer::write_head(&mut parts, if chunked { Framing::Chunked } else { Framing::Close }, &mut head);
         let terms = Some(Box::new(Terms { deadline: self.deadline, linger: self.linger, next_request }));
-        Follow { cursor, socket, context, seat, manner: Lines, chunked, heartbeat, terms, leave_at }.run(head)
+        let seat = Some(seat);
+        Follow { cursor, outlet: socket, context, seat, manner: Lines, chunked, heartbeat, terms, leave_at }.run(head)
+    }
+
+    /// The same as an answer on a stream of HTTP/2.
+    pub(crate) fn on_a_stream(self, context: Arc<Context>) -> Response<Body> {
+        let Reader { cursor, heartbeat, created, page, leave_at, .. } = self.reader;
+        let leave_at = leave_at.map(Box::new);
+        let (outlet, taken) = Slot::holding(Bytes::new());
+        let terms = Some(Box::new(Terms { deadline: self.deadline, linger: self.linger, next_request: None }));
+        let follow =
+            Follow { cursor, outlet, context, seat: None, manner: Lines, chunked: false, heartbeat, terms, leave_at };
+        Response::from_parts(head(created, page), Body::following(follow, taken))
     }
 }
 
-fn head(chunked: bool, keeps_alive: bool, created: Option<Box<HeaderMap>>, page: Option<HeaderValue>) -> Vec<u8> {
+fn head(created: Option<Box<HeaderMap>>, page: Option<HeaderValue>) -> Parts {
     let mut parts = answer::head(StatusCode::OK);
     for (name, value) in [
         (header::CONTENT_TYPE, "application/x-ndjson"),
@@ -59,13 +77,8 @@ fn head(chunked: bool, keeps_alive: bool, created: Option<Box<HeaderMap>>, page:
     ] {
         answer::put(&mut parts, name, value);
     }
-    if !keeps_alive {
-        answer::put(&mut parts, header::CONNECTION, "close");
-    }
     Reader::announce(created, page.as_ref(), &mut parts);
-    let mut out = Vec::with_capacity(1280);
-    answer::write_head(&mut parts, if chunked { Framing::Chunked } else { Framing::Close }, &mut out);
-    out
+    parts
 }
 
 #[derive(Clone, Copy)]

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fourfold_protocol::{Kind, Offset, Portion, sse};
-use fourfold_stream::{Dialect, Stream};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use fourfold_stream::{Cursor, Dialect, Stream};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, response::Parts};
 
 use super::{
     Live, Reader,
@@ -15,6 +15,7 @@ use crate::{
     answer::{self, Framing},
     connection::Reply,
     context::{Context, Seat},
+    h2_body::{Body, Slot},
     limits::{HEARTBEAT, RETRY_MS},
     line,
     socket::Socket,
@@ -33,22 +34,41 @@ impl Sse {
     pub(crate) fn run(self, socket: Socket, context: Arc<Context>, seat: Seat) -> impl Future<Output = ()> + Send {
         let Reader { cursor, chunked, heartbeat, created, page, leave_at, .. } = self.reader;
         let leave_at = leave_at.map(Box::new);
-        let stream = cursor.stream();
-        let began_undecided = stream.is_undecided();
-        let head = head(stream.kind() == Kind::Binary && !began_undecided, chunked, created, page);
-        let manner = Events { began_undecided };
-        Follow { cursor, socket, context, seat, manner, chunked, heartbeat, terms: None, leave_at }.run(head)
+        let (manner, mut parts) = begun(&cursor, created, page);
+        answer::put(&mut parts, header::CONNECTION, "close");
+        let mut head = Vec::with_capacity(1280);
+        answer::write_head(&mut parts, if chunked { Framing::Chunked } else { Framing::Close }, &mut head);
+        let retry = retry();
+        head.extend_from_slice(&if chunked { chunk(retry.as_bytes()) } else { retry.into() });
+        let (terms, seat) = (None, Some(seat));
+        Follow { cursor, outlet: socket, context, seat, manner, chunked, heartbeat, terms, leave_at }.run(head)
+    }
+
+    /// The same as an answer on a stream of HTTP/2.
+    pub(crate) fn on_a_stream(self, context: Arc<Context>) -> Response<Body> {
+        let Reader { cursor, heartbeat, created, page, leave_at, .. } = self.reader;
+        let leave_at = leave_at.map(Box::new);
+        let (manner, parts) = begun(&cursor, created, page);
+        let (outlet, taken) = Slot::holding(retry().into());
+        let follow =
+            Follow { cursor, outlet, context, seat: None, manner, chunked: false, heartbeat, terms: None, leave_at };
+        Response::from_parts(parts, Body::following(follow, taken))
     }
 }
 
-fn head(base64: bool, chunked: bool, created: Option<Box<HeaderMap>>, page: Option<HeaderValue>) -> Vec<u8> {
+fn begun(cursor: &Cursor, created: Option<Box<HeaderMap>>, page: Option<HeaderValue>) -> (Events, Parts) {
+    let stream = cursor.stream();
+    let began_undecided = stream.is_undecided();
+    (Events { began_undecided }, head(stream.kind() == Kind::Binary && !began_undecided, created, page))
+}
+
+fn head(base64: bool, created: Option<Box<HeaderMap>>, page: Option<HeaderValue>) -> Parts {
     let mut parts = answer::head(StatusCode::OK);
     for (name, value) in [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-cache, no-transform"),
         (header::VARY, "Accept"),
         (HeaderName::from_static("x-accel-buffering"), "no"),
-        (header::CONNECTION, "close"),
     ] {
         answer::put(&mut parts, name, value);
     }
@@ -56,16 +76,13 @@ fn head(base64: bool, chunked: bool, created: Option<Box<HeaderMap>>, page: Opti
         answer::put(&mut parts, answer::STREAM_SSE_DATA_ENCODING, "base64");
     }
     Reader::announce(created, page.as_ref(), &mut parts);
+    parts
+}
+
+/// What stands before the first event: when to come back, should the connection break.
+fn retry() -> String {
     let retry_ms = line::jittered(Duration::from_millis(RETRY_MS)).as_millis();
-    let retry = sse::retry(u64::try_from(retry_ms).unwrap_or(RETRY_MS));
-    let mut out = Vec::with_capacity(1280);
-    answer::write_head(&mut parts, if chunked { Framing::Chunked } else { Framing::Close }, &mut out);
-    if chunked {
-        out.extend_from_slice(&chunk(retry.as_bytes()));
-    } else {
-        out.extend_from_slice(retry.as_bytes());
-    }
-    out
+    sse::retry(u64::try_from(retry_ms).unwrap_or(RETRY_MS))
 }
 
 #[derive(Clone, Copy)]

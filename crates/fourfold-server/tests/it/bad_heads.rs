@@ -83,7 +83,7 @@ fn what_is_not_http_is_a_problem() {
         b"POST /v1/stream/a HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
         b"POST /v1/stream/a HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\n",
         b"\0\0\0\0\0\0\0\0\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nMS\r\n\r\n", // the preface of HTTP/2 but for two letters
     ] {
         eprintln!("{}", garbage.escape_ascii());
         let mut client = harness.connect();

@@ -13,7 +13,10 @@ use fourfold_server::{Connections, Server, Settings};
 use fourfold_stream::{Engine, Relay, Retention};
 use tokio::sync::oneshot;
 
-use crate::http::{Answer, Client};
+use crate::{
+    http::{Answer, Client},
+    secured,
+};
 
 /// Nothing here takes so long unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,7 +27,9 @@ pub(crate) fn memory(relay: Relay) -> Arc<dyn Engine> {
 
 /// A running server. Dropping it stops it.
 pub(crate) struct Harness {
+    /// Where a client without TLS reaches it.
     pub(crate) address: SocketAddr,
+    pub(crate) listens: SocketAddr,
     pub(crate) connections: Connections,
     engine: Arc<dyn Engine>,
     stop: Option<oneshot::Sender<()>>,
@@ -53,6 +58,10 @@ impl Harness {
     ) -> Self {
         let mut settings = Settings::default();
         set(&mut settings);
+        if settings.tls.is_none() && std::env::var_os("FOURFOLD_TESTS_OVER_TLS").is_some() {
+            settings.tls = Some(secured::Certificate::new().tls());
+        }
+        let secured = settings.tls.is_some();
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = mpsc::channel();
         let running = thread::spawn(move || {
@@ -66,9 +75,11 @@ impl Harness {
                 server.run(engine, shards, async { drop(stopped.await) }).await
             })
         });
-        let (address, connections, engine) = told.recv_timeout(PATIENCE).expect("the server listens");
+        let (listens, connections, engine) = told.recv_timeout(PATIENCE).expect("the server listens");
+        // Clients here speak no TLS themselves.
+        let address = if secured { secured::tunnel(listens) } else { listens };
         let witness = Mutex::new(Witness { client: None, appended: 0 });
-        let harness = Self { address, connections, engine, stop: Some(stop), running: Some(running), witness };
+        let harness = Self { address, listens, connections, engine, stop: Some(stop), running: Some(running), witness };
         harness.ask("DELETE", &url("witness"), &[], b""); // Of an earlier life of the same directory.
         harness.create("witness", "application/json");
         harness.still_serves();

@@ -1,9 +1,11 @@
 //! The server from outside: real sockets, raw bytes, and clients of every temper.
 
+mod h2_client;
 mod harness;
 mod http;
 mod in_pieces;
 mod live;
+mod secured;
 mod websocket;
 
 mod access;
@@ -17,6 +19,8 @@ mod calls;
 mod endings;
 mod extra;
 mod gaps;
+mod h2;
+mod h2_hostile;
 mod heartbeats;
 mod known_polls;
 mod lifetime;
@@ -24,6 +28,7 @@ mod message_form;
 mod pipelining;
 mod restless_streams;
 mod slow_clients;
+mod tls;
 mod transports_agree;
 mod undecided;
 mod vanishing_clients;

@@ -30,6 +30,20 @@ pub(crate) const LISTEN: Setting = Setting {
     without: "",
     help: "Where to listen; port 0 takes a free one",
 };
+pub(crate) const TLS_CERT: Setting = Setting {
+    key: "tls-cert",
+    value: "FILE",
+    default: None,
+    without: "no TLS",
+    help: "Speak TLS, and only TLS, with the certificate in this PEM file, its chain behind it; HTTP/2 comes with it",
+};
+pub(crate) const TLS_KEY: Setting = Setting {
+    key: "tls-key",
+    value: "FILE",
+    default: None,
+    without: "no TLS",
+    help: "The private key of tls-cert, in a PEM file without a passphrase",
+};
 pub(crate) const DATA_DIR: Setting = Setting {
     key: "data-dir",
     value: "DIRECTORY",
@@ -174,6 +188,8 @@ const SWITCH: &str = "true|false";
 /// All of them, in the order of the help.
 pub(crate) const ALL: &[&Setting] = &[
     &LISTEN,
+    &TLS_CERT,
+    &TLS_KEY,
     &DATA_DIR,
     &ENGINE,
     &DURABILITY,

@@ -56,11 +56,14 @@ pub(crate) fn demo(mut config: ServeConfig) -> Result<(), ServeError> {
         Ok(call) => drop(config.calls.insert(tasks::CALL.to_owned(), call)),
         Err(error) => tell(&format!("the demo has no tasks: {error}")),
     }
+    if config.tls.take().is_some() {
+        tell("the demo does not speak TLS: tls-cert and tls-key are left aside"); // Its own parts are clients of it.
+    }
     let site = Arc::new(Site::default());
     let extra = Arc::clone(&site);
     serve(config, Some(extra), move |address| {
         announce(address);
-        let server = reachable(address);
+        let server = reachable(address.socket);
         // Nobody reads standard output if this fails; the demo runs all the same.
         let _ = writeln!(
             io::stdout(),

@@ -1,0 +1,198 @@
+//! HTTP/2: every URL works on it, and many readers share a connection.
+
+use crate::{
+    h2_client::{H2, Open, run, secured},
+    harness::{Harness, url},
+    live::Live,
+};
+
+const TEXT: [(&str, &str); 1] = [("content-type", "text/plain")];
+
+#[test]
+fn everything_but_websocket_works_on_one_connection() {
+    let harness = secured();
+    run(async {
+        let mut h2 = H2::connect(&harness).await;
+        let created = h2.ask("PUT", &url("s"), &TEXT, b"").await.expect(201);
+        assert_eq!(created.header("location"), "https://localhost/v1/stream/s");
+        let appended = h2.ask("POST", &url("s"), &TEXT, b"one").await.expect(204);
+        let next = appended.header("stream-next-offset").to_owned();
+        let read = h2.ask("GET", &url("s"), &[], b"").await.expect(200);
+        assert_eq!(read.body, b"one");
+        let same = [("if-none-match", read.header("etag"))];
+        let same = h2.ask("GET", &url("s"), &same, b"").await.expect(304);
+        assert!(same.headers.contains_key("stream-poll-after"), "{same:?}");
+        let head = h2.ask("HEAD", &url("s"), &[], b"").await.expect(200);
+        assert_eq!((head.header("stream-next-offset"), head.body.len()), (next.as_str(), 0));
+        let page = h2.ask("HEAD", "/", &[], b"").await.expect(200);
+        assert!(page.header("content-length").parse::<usize>().expect("a number") > 100 && page.body.is_empty());
+        h2.ask("OPTIONS", &url("s"), &[], b"").await.expect(204);
+        let missing = h2.ask("GET", &url("missing"), &[], b"").await.expect(404);
+        assert_eq!(missing.header("content-type"), "application/problem+json");
+        for answer in [&created, &read, &head, &missing] {
+            for name in ["connection", "transfer-encoding", "keep-alive", "upgrade"] {
+                assert!(!answer.headers.contains_key(name), "{answer:?}");
+            }
+            for name in ["date", "access-control-allow-origin", "x-content-type-options"] {
+                assert!(answer.headers.contains_key(name), "{name} is missing in {answer:?}");
+            }
+        }
+        // Both wait for what comes.
+        let poll = format!("{}?offset={next}&live=long-poll", url("s"));
+        let lines = [("accept", "application/x-ndjson")];
+        let mut lines = h2.open("GET", &format!("{poll}&timeout=30"), &lines, b"").await;
+        let mut sse = h2.sse("s", &next).await;
+        let mut other = H2 { send: h2.send.clone(), connection: tokio::spawn(async { Ok(()) }) };
+        let polled = tokio::spawn(async move { other.ask("GET", &poll, &[], b"").await });
+        while harness.engine().streams().get(&"s".parse_name()).is_none_or(|stream| stream.cursors() < 3) {
+            crate::h2_client::a_moment().await;
+        }
+        h2.ask("POST", &url("s"), &TEXT, b"two").await.expect(204);
+        let polled = polled.await.expect("it is answered").expect(200);
+        assert_eq!((polled.body.as_slice(), polled.header("content-type")), (&b"two"[..], "text/plain"));
+        assert!(!polled.headers.contains_key("connection") && polled.headers.contains_key("stream-next-offset"));
+        lines.until("\"two\"").await;
+        sse.until("data:two\n").await;
+        h2.ask("POST", &url("s"), &[("stream-closed", "true")], b"").await.expect(204);
+        assert!(lines.rest().await.contains("losed\":true"));
+        assert!(sse.rest().await.contains("streamClosed"));
+        h2.ask("DELETE", &url("s"), &[], b"").await.expect(204);
+        assert_eq!(harness.connections.count(), 2, "all of it was one connection, and the witness has another");
+    });
+}
+
+/// A name, where a test has it as text.
+trait Named {
+    fn parse_name(&self) -> fourfold_protocol::StreamName;
+}
+
+impl Named for str {
+    fn parse_name(&self) -> fourfold_protocol::StreamName {
+        fourfold_protocol::StreamName::parse(self).expect("a name")
+    }
+}
+
+#[test]
+fn eighty_readers_share_one_connection() {
+    let harness = secured();
+    run(async {
+        let mut h2 = H2::connect(&harness).await;
+        let mut readers: Vec<Open> = Vec::new();
+        for n in 0..80 {
+            harness.create(&format!("s/{n}"), "text/plain");
+            readers.push(h2.sse(&format!("s/{n}"), "-1").await);
+        }
+        for (n, reader) in readers.iter_mut().enumerate() {
+            harness.append(&format!("s/{n}"), "text/plain", format!("record of {n}").as_bytes());
+            reader.until(&format!("data:record of {n}\n")).await;
+        }
+        harness.wait_for_connections(2);
+        drop(readers);
+        drop(h2);
+    });
+    harness.wait_for_connections(1);
+}
+
+#[test]
+fn a_large_body_goes_both_ways_in_pieces() {
+    let harness = secured();
+    harness.create("s", "application/octet-stream");
+    let body: Vec<u8> = (0..5_000_011_u32).map(|n| (n % 251) as u8).collect();
+    run(async {
+        let mut h2 = H2::connect(&harness).await;
+        let binary = [("content-type", "application/octet-stream")];
+        h2.ask("POST", &url("s"), &binary, &body).await.expect(204);
+        let read = h2.ask("GET", &url("s"), &[], b"").await.expect(200);
+        assert!(read.body == body, "{} bytes came back", read.body.len());
+        assert_eq!(read.header("content-length"), "5000011");
+        // What is announced to be too large is not waited for.
+        let mut request = H2::request("POST", &url("s"), &binary);
+        request.headers_mut().insert("content-length", (17 << 20).into());
+        let mut ready = h2.send.clone().ready().await.expect("it lives");
+        let (refused, _stream) = ready.send_request(request, false).expect("it is sent");
+        assert_eq!(refused.await.expect("an answer").status(), 413);
+    });
+    harness.still_serves();
+}
+
+#[test]
+fn http2_without_tls_is_spoken_on_this_machine() {
+    let harness = Harness::start();
+    harness.create("s", "text/plain");
+    run(async {
+        let mut h2 = H2::plain(harness.listens).await;
+        let mut sse = h2.sse("s", "-1").await;
+        h2.ask("POST", &url("s"), &TEXT, b"x").await.expect(204);
+        sse.until("data:x\n").await;
+        harness.wait_for_connections(2);
+    });
+    let mut live = Live::sse(&harness, "s", "-1");
+    assert_eq!(live.event_named("data").data, "x", "HTTP/1.1 goes on beside it");
+}
+
+#[test]
+fn a_reader_that_leaves_its_stream_leaves_no_cursor() {
+    let harness = secured();
+    harness.create("s", "text/plain");
+    run(async {
+        let mut h2 = H2::connect(&harness).await;
+        let sse = h2.sse("s", "-1").await;
+        harness.wait_for_followers("s", 1);
+        drop(sse); // Resets the stream; the connection goes on.
+        while harness.engine().streams().get(&"s".parse_name()).is_some_and(|stream| stream.cursors() > 0) {
+            crate::h2_client::a_moment().await;
+        }
+        h2.ask("GET", &url("s"), &[], b"").await.expect(200);
+    });
+}
+
+#[test]
+fn readers_are_told_goodbye_on_their_streams_when_the_server_stops() {
+    let mut harness = secured();
+    harness.create("s", "text/plain");
+    let said = run(async {
+        let mut h2 = H2::connect(&harness).await;
+        let mut readers = vec![h2.sse("s", "-1").await, h2.sse("s", "-1").await];
+        harness.wait_for_followers("s", 2);
+        harness.stop();
+        let mut said = Vec::new();
+        for reader in &mut readers {
+            said.push(reader.rest().await);
+        }
+        let refused = h2.send.clone().ready().await;
+        assert!(refused.is_err(), "GOAWAY was said");
+        drop(h2.connection.await.expect("it ends"));
+        said
+    });
+    for said in said {
+        assert!(said.contains("event: goodbye") && said.contains("draining"), "{said}");
+    }
+    harness.wait_until_stopped();
+}
+
+#[test]
+fn websockets_over_http2_are_not_offered() {
+    let harness = secured();
+    run(async {
+        let mut h2 = H2::connect(&harness).await;
+        h2.ask("GET", "/", &[], b"").await.expect(200);
+        assert!(!h2.send.is_extended_connect_protocol_enabled());
+    });
+}
+
+#[test]
+fn a_connection_of_http2_that_is_silent_is_let_go() {
+    let harness = Harness::with(|settings| {
+        settings.tls = Some(crate::secured::Certificate::new().tls());
+        settings.head_wait_max = std::time::Duration::from_secs(1);
+    });
+    harness.create("s", "text/plain");
+    run(async {
+        let mut h2 = H2::connect(&harness).await;
+        let sse = h2.sse("s", "-1").await;
+        tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+        h2.ask("GET", &url("s"), &[], b"").await.expect(200); // Not silent: a reader is there.
+        drop(sse);
+        drop(h2.connection.await.expect("it ends"));
+    });
+}
