@@ -66,7 +66,7 @@ pub(crate) enum AppendError {
 
 /// Runs the command.
 pub(crate) async fn append(args: AppendArgs) -> Result<(), AppendError> {
-    let client = Client::new(&args.at.url, &args.at.stream)?;
+    let client = Client::with_token(&args.at.url, &args.at.stream, args.at.token.clone())?;
     let retry_for = args.retry_for.or(if args.follow { None } else { Some(RETRY_FOR) });
     let mut retry = Retry::new(client.server(), retry_for);
     let input = Input::open(args.file.as_deref(), args.follow)

@@ -84,7 +84,7 @@ const FINISHED: u8 = 0;
 /// Runs the command. Returns its exit status: that of the call's end, see [`Ending::status`].
 pub(crate) async fn call(args: CallArgs) -> Result<u8, CallError> {
     let server = client::root(&args.url)?;
-    let requests = Requests::new(server.clone(), args.retry_for)?;
+    let requests = Requests::new(server.clone(), args.token.as_ref(), args.retry_for)?;
     if let Some(id) = &args.cancel {
         requests.cancel(bare(id)).await?;
         tell(&format!("the call {} is cancelled", bare(id)));
@@ -104,7 +104,7 @@ pub(crate) async fn call(args: CallArgs) -> Result<u8, CallError> {
 }
 
 async fn follow(args: &CallArgs, id: &str) -> Result<u8, CallError> {
-    let client = Client::new(&args.url, &format!("calls/{id}"))?;
+    let client = Client::with_token(&args.url, &format!("calls/{id}"), args.token.clone())?;
     let portions = Portions::new(io::stdout(), Show::begin());
     let mut reader = Reader::new(client, args.offset.clone(), portions, args.retry_for);
     let done = tokio::select! {

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     bench::BenchArgs,
+    client::Token,
     config::{self, Flags},
     token::TokenArgs,
 };
@@ -60,6 +61,9 @@ pub(crate) struct StreamArgs {
     /// The server
     #[arg(long, env = "FOURFOLD_URL", default_value = URL_DEFAULT, value_name = "URL")]
     pub(crate) url: String,
+    /// What the server is shown as 'Authorization: Bearer'; better in the variable, where other users of this machine do not see it
+    #[arg(long, env = "FOURFOLD_TOKEN", hide_env_values = true, value_name = "TOKEN", value_parser = Token::parse)]
+    pub(crate) token: Option<Token>,
 }
 
 /// The arguments of `backup`.
@@ -161,6 +165,9 @@ pub(crate) struct CallArgs {
     /// The server
     #[arg(long, visible_alias = "server", env = "FOURFOLD_URL", default_value = URL_DEFAULT, value_name = "URL")]
     pub(crate) url: String,
+    /// What the server is shown as 'Authorization: Bearer'; better in the variable, where other users of this machine do not see it
+    #[arg(long, env = "FOURFOLD_TOKEN", hide_env_values = true, value_name = "TOKEN", value_parser = Token::parse)]
+    pub(crate) token: Option<Token>,
     /// The request's body: a text, '@FILE' for what is in a file, '-' for standard input
     #[arg(long, value_name = "TEXT|@FILE|-", allow_hyphen_values = true)]
     pub(crate) data: Option<String>,

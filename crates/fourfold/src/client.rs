@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use fourfold_protocol::StreamName;
-use reqwest::{Method, RequestBuilder, header::HeaderMap};
+use reqwest::{
+    Method, RequestBuilder,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+};
 
 use crate::{
     failure::{Failure, checked},
@@ -21,6 +24,7 @@ pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
+    token: Option<Token>,
     /// `http://host:port/v1/stream/name`
     url: String,
     /// As it was typed.
@@ -67,7 +71,17 @@ impl Client {
         let stream = StreamName::new(name)
             .map_err(|refusal| AddressError::Name { name: name.to_owned(), why: refusal.detail })?;
         let url = format!("{root}/v1/stream/{}", stream.encoded());
-        Ok(Self { http: http()?, url, name: name.to_owned() })
+        Ok(Self { http: http(None)?, token: None, url, name: name.to_owned() })
+    }
+
+    /// The same, showing a token with each request.
+    pub(crate) fn with_token(url: &str, name: &str, token: Option<Token>) -> Result<Self, AddressError> {
+        Ok(Self { http: http(token.as_ref())?, token, ..Self::new(url, name)? })
+    }
+
+    /// What each request shows.
+    pub(crate) fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
     }
 
     /// The server's part of the URL, for messages to people.
@@ -225,8 +239,25 @@ pub(crate) fn root(url: &str) -> Result<String, AddressError> {
 }
 
 /// A client for one server. No proxy: a WebSocket would not go through it, and the four transports are to see the same server.
-pub(crate) fn http() -> Result<reqwest::Client, AddressError> {
-    Ok(reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).build()?)
+pub(crate) fn http(token: Option<&Token>) -> Result<reqwest::Client, AddressError> {
+    let headers = token.map(|token| (AUTHORIZATION, token.0.clone())).into_iter().collect();
+    let client = reqwest::Client::builder().no_proxy().default_headers(headers);
+    Ok(client.connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).build()?)
+}
+
+/// A token as a header has it; no log and no error shows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Token(pub(crate) HeaderValue);
+
+impl Token {
+    /// Errors: it is none, in words.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let value = HeaderValue::from_str(&format!("Bearer {text}")).ok().filter(|_| !text.is_empty());
+        let mut value = value.ok_or("a token is one word without spaces, as 'fourfold token' prints it")?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
 }
 
 /// A header that is text.

@@ -94,7 +94,7 @@ pub(crate) struct Reader<S> {
 
 /// Runs the command.
 pub(crate) async fn tail(args: TailArgs) -> Result<(), TailError> {
-    let client = Client::new(&args.at.url, &args.at.stream)?;
+    let client = Client::with_token(&args.at.url, &args.at.stream, args.at.token.clone())?;
     let output = Output::new(io::stdout(), args.json, args.limit);
     let mut reader = Reader::new(client, args.offset, output, args.retry_for);
     tokio::select! {

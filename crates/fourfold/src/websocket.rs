@@ -1,11 +1,13 @@
 //! The client's end of a WebSocket: opened, and its refusals and close codes understood.
 
 use futures_util::StreamExt;
+use http::header::AUTHORIZATION;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async_with_config,
     tungstenite::{
         Error, Message,
+        client::IntoClientRequest,
         protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
     },
 };
@@ -24,7 +26,11 @@ pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 pub(crate) async fn open(client: &Client, offset: &str) -> Result<Socket, Failure> {
     let config =
         WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX)).max_frame_size(Some(MESSAGE_BYTES_MAX));
-    let opening = connect_async_with_config(client.websocket_url(offset), Some(config), true);
+    let mut request = client.websocket_url(offset).into_client_request().map_err(Failure::cut)?;
+    if let Some(token) = client.token() {
+        request.headers_mut().insert(AUTHORIZATION, token.0.clone());
+    }
+    let opening = connect_async_with_config(request, Some(config), true);
     match timeout(CONNECT_MAX, opening).await {
         Err(_) => Err(Failure::cut("the connection was not made in time")),
         Ok(Ok((socket, _))) => Ok(socket),

@@ -11,7 +11,7 @@ use reqwest::{Method, Response};
 use super::CallError;
 use crate::{
     cli::CallArgs,
-    client::{self, encoded, header},
+    client::{self, Token, encoded, header},
     failure::{Failure, checked},
     retry::{Retry, random},
 };
@@ -28,8 +28,8 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    pub(super) fn new(server: String, retry_for: Option<Duration>) -> Result<Self, CallError> {
-        Ok(Self { http: client::http()?, server, retry_for: retry_for.unwrap_or(RETRY_FOR) })
+    pub(super) fn new(server: String, token: Option<&Token>, retry_for: Option<Duration>) -> Result<Self, CallError> {
+        Ok(Self { http: client::http(token)?, server, retry_for: retry_for.unwrap_or(RETRY_FOR) })
     }
 
     /// Begins a call; its id. The request carries a key, so that it can be repeated after a cut.
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_call_is_a_name_with_what_is_behind_it() {
-        let requests = Requests::new("http://host".into(), None).unwrap();
+        let requests = Requests::new("http://host".into(), None, None).unwrap();
         for good in ["report", "report/2026/11?lang=de", "a?x=1", "a/%20b"] {
             assert_eq!(requests.url(good).unwrap(), format!("http://host/v1/call/{good}"));
         }

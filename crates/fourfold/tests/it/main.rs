@@ -22,5 +22,6 @@ mod records;
 mod refused;
 mod round_trip;
 mod seeded;
+mod shown_tokens;
 mod subscriptions;
 mod writer;
