@@ -36,6 +36,7 @@ pub(crate) struct Hook {
     backend: Backend,
     permits: Semaphore,
     answers: Mutex<Recent<Question, Arc<OnceCell<Answer>>>>,
+    silent_until: Mutex<Option<Instant>>,
 }
 
 /// What the backend said.
@@ -86,6 +87,7 @@ impl Hook {
             options,
             permits: Semaphore::new(HOOK_AT_ONCE),
             answers: Mutex::new(Recent::new(ANSWERS_MAX, ANSWERS_BYTES_MAX)),
+            silent_until: Mutex::new(None),
         }
     }
 
@@ -133,9 +135,19 @@ impl Hook {
                 Answer { said: Said::Allow(ends.map(|ends| SystemTime::now() + ends)), until: now + holds }
             }
             Err(error) => {
-                tracing::warn!(%error, "the access hook did not answer, so nothing was permitted");
+                self.complain(&error);
                 Answer { said: Said::Nothing, until: now + HOOK_PAUSE }
             }
+        }
+    }
+
+    /// Says that nothing was said, and not as often as it is so.
+    fn complain(&self, error: &Unsaid) {
+        let mut silent_until = self.silent_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if silent_until.is_none_or(|until| until <= now) {
+            *silent_until = Some(now + SILENCE);
+            tracing::warn!(%error, "the access hook did not answer, so nothing was permitted; the same is not told for a while");
         }
     }
 
@@ -173,6 +185,9 @@ struct Verdict {
     /// In seconds from now.
     expires: Option<u64>,
 }
+
+/// Between two lines of the log about a hook that is down.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// A year: so that sums with the clock cannot overflow.
 const EXPIRES_SECONDS_MAX: u64 = 366 * 24 * 3600;

@@ -140,7 +140,7 @@ async fn follow(options: JwksOptions, algorithms: Vec<Algorithm>, backend: Backe
                 Instant::now() + options.refresh
             }
             Err(error) => {
-                tracing::warn!(url = %options.url, %error, "the keys that verify tokens cannot be fetched");
+                tracing::warn!(host = options.url.host_str(), %error, "the keys that verify tokens cannot be fetched");
                 let next = Instant::now() + pause.min(options.refresh);
                 pause = (pause * 2).min(JWKS_PAUSE_MAX);
                 shared.found.send_modify(|found| {
@@ -170,7 +170,7 @@ async fn wait(options: &JwksOptions, shared: &Shared, next: Instant) {
             () = sleep_until(next) => return,
             may = wanted => if may { return },
             () = sleep_until(stale.unwrap_or(next)), if stale.is_some_and(|stale| stale < next) => {
-                tracing::warn!(url = %options.url, "the keys that verify tokens are too old to be used");
+                tracing::warn!(host = options.url.host_str(), "the keys that verify tokens are too old to be used");
                 shared.found.send_modify(|found| {
                     found.keys = Arc::default();
                     found.fetched = None;

@@ -109,8 +109,9 @@ impl State {
             source.refresh().await;
         }
         match self.attempt(token, &parts, now) {
+            // A key that has its name and did not sign it decides; else one that cannot be fetched may have.
             Err(Fault::Algorithm | Fault::UnknownKey | Fault::Signature)
-                if sources.iter().any(|source| !source.is_current()) =>
+                if !self.is_named(&parts.header) && sources.iter().any(|source| !source.is_current()) =>
             {
                 Err(Unknown::Unavailable)
             }
@@ -177,6 +178,11 @@ impl State {
             streams_max: None,
             bytes_max: None,
         }))
+    }
+
+    /// Whether a key is called as the header says.
+    fn is_named(&self, header: &Header) -> bool {
+        header.kid.is_some() && self.candidates(header).is_ok_and(|keys| keys.iter().any(|key| key.kid == header.kid))
     }
 
     /// The keys that a token with this header may be signed by.

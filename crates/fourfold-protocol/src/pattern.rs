@@ -60,9 +60,7 @@ impl Pattern {
         if name.split('/').next() == Some(RESERVED_SEGMENT) {
             return false;
         }
-        let pattern: Vec<&str> = self.text.split('/').collect();
-        let name: Vec<&str> = name.split('/').collect();
-        segments(&pattern, &name)
+        segments(&self.text, name)
     }
 
     /// What every name that matches begins with.
@@ -89,26 +87,42 @@ impl fmt::Display for BadPattern {
 
 impl error::Error for BadPattern {}
 
-/// The last `**` takes more as long as what follows does not fit: no recursion, at most the product of the numbers of segments.
-fn segments(pattern: &[&str], name: &[&str]) -> bool {
-    let (mut p, mut n) = (0, 0);
+/// The last `**` takes more as long as what follows does not fit: no recursion, at most the product of the numbers of segments. Walks both texts where
+/// they are, since every request with rules comes by here.
+fn segments(pattern: &str, name: &str) -> bool {
+    // What is left of each, from the beginning of a segment; `None` behind the last one.
+    let (mut p, mut n) = (Some(pattern), Some(name));
     let mut stars = None;
-    while n < name.len() {
-        if pattern.get(p) == Some(&"**") {
-            stars = Some((p, n));
-            p += 1;
-        } else if pattern.get(p).is_some_and(|pattern| segment(pattern, name[n])) {
-            p += 1;
-            n += 1;
-        } else if let Some((at, taken)) = stars {
-            stars = Some((at, taken + 1));
-            p = at + 1;
-            n = taken + 1;
-        } else {
-            return false;
+    while let Some(rest) = n {
+        let (text, after) = first(rest);
+        match p.map(first) {
+            Some(("**", next)) => {
+                stars = Some((next, rest));
+                p = next;
+            }
+            Some((one, next)) if segment(one, text) => (p, n) = (next, after),
+            _ => {
+                let Some((next, taken)) = stars else { return false };
+                (p, n) = (next, first(taken).1);
+                if let Some(taken) = n {
+                    stars = Some((next, taken));
+                }
+            }
         }
     }
-    pattern[p..].iter().all(|segment| *segment == "**")
+    while let Some(rest) = p {
+        let (one, next) = first(rest);
+        if one != "**" {
+            return false;
+        }
+        p = next;
+    }
+    true
+}
+
+/// The first segment, and what follows it.
+fn first(text: &str) -> (&str, Option<&str>) {
+    text.split_once('/').map_or((text, None), |(segment, rest)| (segment, Some(rest)))
 }
 
 /// The last star takes more as long as what follows does not fit: no recursion, at most the product of the lengths.

@@ -178,6 +178,12 @@ async fn keys_are_used_while_their_endpoint_is_down_and_not_for_ever() {
     assert_eq!(code(&access, &token).await, None, "known");
     assert_eq!(code(&access, &known.token()).await, None, "and not yet remembered");
     assert_eq!(code(&access, &unknown.token()).await, Some(Code::AccessUnavailable), "nobody knows whether it is good");
+    let forged = unknown.signer.sign_parts(r#"{"alg":"EdDSA","kid":"known"}"#, "{}").unwrap();
+    assert_eq!(
+        code(&access, &forged).await,
+        Some(Code::InvalidToken),
+        "the key that it names is here, and did not sign it"
+    );
     tokio::time::timeout(Duration::from_secs(10), async {
         while code(&access, &token).await.is_none() {
             tokio::time::sleep(Duration::from_millis(20)).await; // Nothing tells that keys grow old but their use.

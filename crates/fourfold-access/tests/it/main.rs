@@ -4,5 +4,6 @@ mod backend;
 mod harness;
 mod hook;
 mod jwks;
+mod properties;
 mod rules;
 mod tokens;
