@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fourfold_protocol::{Epoch, Offset, Refusal, name::CALLS};
+use fourfold_protocol::{Offset, Refusal, name::CALLS};
 use fourfold_stream::{Listed, OpenError, Stream};
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -154,7 +154,7 @@ impl<'a> View<'a> {
             note,
             content_type: &listed.config.content_type,
             created_at_ms: listed.config.created_at_ms,
-            next: offset(epoch, tail),
+            next: listed.config.offset(epoch, tail),
             closed: listed.closed,
             ending: listed.ending.as_deref(),
         })
@@ -182,10 +182,6 @@ impl<'a> View<'a> {
         }
         json
     }
-}
-
-fn offset(epoch: Epoch, position: u64) -> Offset {
-    Offset { epoch, position } // No call is a fork.
 }
 
 fn timestamp(ms: u64) -> String {

@@ -1,7 +1,7 @@
 //! Where a fork begins, and with what: both engines decide it alike. Pure.
 
 use bytes::Bytes;
-use fourfold_protocol::{Epoch, Kind, Offset, Start, StreamName, record::same_content_type};
+use fourfold_protocol::{Epoch, Kind, Start, StreamName, record::same_content_type};
 use fourfold_stream::{Create, Fork, ForkError, ForkWish, Head, Retention, StreamConfig, fork::FORK_DEPTH_MAX};
 
 /// A living stream that is to be forked.
@@ -35,19 +35,11 @@ pub(crate) fn leave<E: From<ForkError>>(
     if config.forked.as_ref().is_some_and(|fork| fork.depth >= FORK_DEPTH_MAX) {
         return Err(ForkError::TooDeep.into());
     }
-    let forked = config.forked.as_deref();
-    let offset = |position| {
-        let inherited = forked.and_then(|fork| fork.owner(position));
-        Offset { epoch: inherited.unwrap_or(epoch), position }
-    };
+    let offset = |position| config.offset(epoch, position);
     let anchor = match wish.at {
         None | Some(Start::Now) => head.tail,
         Some(Start::Oldest) => head.oldest,
-        Some(Start::At(at)) => match forked {
-            Some(fork) => fork.place(at).ok_or(ForkError::AnotherEpoch)?,
-            None if at.epoch == epoch => at.position,
-            None => return Err(ForkError::AnotherEpoch.into()),
-        },
+        Some(Start::At(at)) => config.place(epoch, at).ok_or(ForkError::AnotherEpoch)?,
     };
     if anchor > head.tail {
         return Err(ForkError::PastTail { tail: offset(head.tail) }.into());
@@ -96,7 +88,7 @@ pub(crate) fn configure(
     let silent = wish.ttl_seconds.is_none() && wish.expires_at_ms.is_none();
     let (ttl_seconds, expires_at_ms) =
         if silent { (config.ttl_seconds, config.expires_at_ms) } else { (wish.ttl_seconds, wish.expires_at_ms) };
-    let chain = Fork::chain(epoch, source.epoch, config.forked.as_deref(), leaving.point);
+    let chain = Fork::chain(epoch, source.epoch, config, leaving.point);
     let from: StreamName = fork.from.clone();
     let (anchor, sub, point) = (leaving.anchor, fork.sub, leaving.point);
     let depth = config.forked.as_ref().map_or(1, |fork| fork.depth + 1);
@@ -113,6 +105,7 @@ pub(crate) fn configure(
         created_at_ms: now_ms,
         forked: Some(Box::new(Fork { from, epoch: source.epoch, anchor, sub, depth, point, chain })),
         note: None,
+        restored: Vec::new(),
     }
 }
 
@@ -167,6 +160,7 @@ mod tests {
             created_at_ms: 0,
             forked: None,
             note: None,
+            restored: Vec::new(),
         };
         let source = Source { epoch: Epoch(1), config: &config, head: &head };
         let retention = Retention { bytes: Some(u64::MAX), ..Retention::default() };
@@ -188,6 +182,7 @@ mod tests {
             created_at_ms: 0,
             forked: None,
             note: None,
+            restored: Vec::new(),
         };
         let source = Source { epoch: Epoch(1), config: &config, head: &head };
         let Ok(inherited) = inherit::<std::convert::Infallible>(source, 80, retention, point, |_| Ok(10));

@@ -110,7 +110,7 @@ impl Engine for MemoryEngine {
         }
         let (epoch, tail, config) = (log.epoch, log.head.tail, Arc::clone(&log.config));
         let log = &state.logs[stream.name().as_str()];
-        let records = runs(epoch, config.forked.as_deref(), from, tail)
+        let records = runs(epoch, &config, from, tail)
             .into_iter()
             .flat_map(|(owner, from, until)| state.ancestor(log, owner).run(from, until));
         let records: Vec<Record> = within(records, limit).cloned().collect();

@@ -31,6 +31,7 @@ pub(crate) fn configure(wish: &Create, defaults: Retention, now_ms: u64) -> Stre
         created_at_ms: now_ms,
         forked: None,
         note: wish.note.clone(),
+        restored: Vec::new(),
     }
 }
 

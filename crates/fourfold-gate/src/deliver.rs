@@ -50,6 +50,7 @@ async fn deliver(rounds: u32) {
         created_at_ms: 0,
         forked: None,
         note: None,
+        restored: Vec::new(),
     });
     let name = StreamName::new("news").expect("a name");
     let stream = Streams::new(relay).heat(&name, Epoch(1), &config, 0, Tail::open(0), None);

@@ -179,6 +179,7 @@ mod tests {
             created_at_ms: 0,
             forked: None,
             note: None,
+            restored: Vec::new(),
         };
         let name = StreamName::new("a").unwrap();
         Streams::new(Relay::new(1).0).heat(&name, Epoch(1), &Arc::new(config), 0, Tail::open(0), None)

@@ -1,7 +1,7 @@
 //! `GET /v1/stream/`: which streams there are. Beyond the base protocol, which every console misses.
 
 use fourfold_access::{Verb, Who};
-use fourfold_protocol::{Offset, Refusal};
+use fourfold_protocol::Refusal;
 use fourfold_stream::{Listed, listing};
 use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
@@ -45,10 +45,7 @@ pub(crate) async fn get(query: &Query, who: &Who, context: &Context) -> Result<A
 
 fn entry(listed: &Listed) -> Value {
     let forked = listed.config.forked.as_deref();
-    let offset = |position| {
-        let inherited = forked.and_then(|fork| fork.owner(position));
-        Offset { epoch: inherited.unwrap_or(listed.epoch), position }.to_string()
-    };
+    let offset = |position| listed.config.offset(listed.epoch, position).to_string();
     let mut entry = json!({
         "name": listed.name.as_str(),
         "streamNextOffset": offset(listed.tail),

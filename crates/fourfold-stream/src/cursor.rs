@@ -283,7 +283,7 @@ impl Cursor {
         let offset = self.stream.offset(next);
         let gap = self.gap.as_deref().map(|lost| (*lost, self.stream.offset(self.at)));
         let cursor = (!closed).then_some(interval);
-        let chain = self.stream.config().forked.as_ref().map_or(&[][..], |fork| &fork.chain);
+        let chain = self.stream.chain();
         let ending = self.stream.ending().map(|ending| &**ending);
         let kind = self.stream.kind();
         let portion = Portion { kind, records, next: offset, chain, up_to_date, closed, cursor, gap, ending };
@@ -357,6 +357,7 @@ mod tests {
             created_at_ms: 0,
             forked: None,
             note: None,
+            restored: Vec::new(),
         };
         let name = StreamName::new("a").expect("a plain name");
         let stream = streams.heat(&name, Epoch(1), &Arc::new(config), 0, Tail::open(0), None);

@@ -7,7 +7,7 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use fourfold_protocol::{Epoch, Offset, Record, StreamName};
+use fourfold_protocol::{Epoch, Offset, Record, Segment, StreamName};
 
 use crate::{
     Stream, Streams,
@@ -95,6 +95,9 @@ pub struct StreamConfig {
     pub forked: Option<Box<Fork>>,
     /// What its creator wrote about it, for itself: clients never see it.
     pub note: Option<String>,
+    /// Where it was restored from a backup, and of which life its records are from there on. What was handed out behind that place before,
+    /// and was lost, belongs to none of its lives.
+    pub restored: Vec<Segment>,
 }
 
 /// What a stream keeps at most: whole records are dropped from the old end as soon as one of these is passed, but never

@@ -55,6 +55,7 @@ mod tests {
             created_at_ms: 0,
             forked: None,
             note: None,
+            restored: Vec::new(),
         });
         let name = StreamName::new("a").expect("a plain name");
         let stream = streams.heat(&name, Epoch(1), &config, 0, Tail::open(0), None);

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fourfold_protocol::{Epoch, Kind, Offset, Record, StreamName};
+use fourfold_protocol::{Epoch, Kind, Offset, Record, Segment, StreamName};
 
 use crate::{
     cursor::within,
@@ -40,6 +40,8 @@ pub struct Stream {
     epoch: Epoch,
     kind: Kind,
     config: Arc<StreamConfig>,
+    /// Whose its records are, if not all of them are of its own first life.
+    chain: Box<[Segment]>,
     /// In place of `kind` and `config`, once the media type is decided of a stream that was created without one.
     decided: OnceLock<(Kind, Arc<StreamConfig>)>,
     /// There before the stream is seen as closed.
@@ -109,6 +111,7 @@ impl Stream {
             decided: OnceLock::new(),
             ending: OnceLock::new(),
             kind: Kind::of(&config.content_type),
+            chain: config.chain(epoch).into(),
             name,
             epoch,
             config,
@@ -170,16 +173,17 @@ impl Stream {
 
     /// The token for a position: before the fork point of a fork the source's.
     pub fn offset(&self, position: u64) -> Offset {
-        let inherited = self.config.forked.as_ref().and_then(|fork| fork.owner(position));
-        Offset { epoch: inherited.unwrap_or(self.epoch), position }
+        self.config.offset(self.epoch, position)
     }
 
     /// The position for a token, which may lie past the tail; `None` if it was never handed out for this stream.
     pub fn position(&self, offset: Offset) -> Option<u64> {
-        match &self.config.forked {
-            Some(fork) => fork.place(offset),
-            None => (offset.epoch == self.epoch).then_some(offset.position),
-        }
+        self.config.place(self.epoch, offset)
+    }
+
+    /// Whose its records are, if it is a fork or was restored from a backup; else empty.
+    pub fn chain(&self) -> &[Segment] {
+        &self.chain
     }
 
     /// The records from `from` on, if they are in memory: none at the tail. `None` if only the engine has them.

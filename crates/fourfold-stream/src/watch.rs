@@ -96,6 +96,7 @@ mod tests {
             created_at_ms: 0,
             forked: None,
             note: None,
+            restored: Vec::new(),
         };
         let name = StreamName::internal(name).unwrap();
         streams.heat(&name, Epoch(1), &Arc::new(config), 0, Tail::open(0), None)

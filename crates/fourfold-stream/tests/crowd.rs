@@ -33,6 +33,7 @@ fn streams(relay: Relay) -> (Streams, Vec<Arc<Stream>>) {
         created_at_ms: 0,
         forked: None,
         note: None,
+        restored: Vec::new(),
     });
     let streams = Streams::new(relay);
     let heat = |n| {

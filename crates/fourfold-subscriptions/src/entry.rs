@@ -390,11 +390,11 @@ pub(crate) async fn tail_of(engine: &dyn Engine, path: &str) -> Result<Option<Of
     }
 }
 
-/// Whether the stream is a fork, and this a place among what it inherits.
+/// Whether the stream has records of several lives, and this is a place among them.
 pub(crate) async fn inherited(engine: &dyn Engine, path: &str, offset: Offset) -> Result<bool, Unavailable> {
     let Ok(name) = StreamName::new(path) else { return Ok(false) };
     match engine.open(&name).await {
-        Ok(stream) => Ok(stream.config().forked.is_some() && stream.position(offset).is_some()),
+        Ok(stream) => Ok(!stream.chain().is_empty() && stream.position(offset).is_some()),
         Err(OpenError::Unavailable(why)) => Err(why),
         Err(_) => Ok(false),
     }
@@ -408,7 +408,7 @@ pub(crate) async fn matching(engine: &dyn Engine, pattern: &Pattern) -> Result<V
         let page = fourfold_stream::listing::public(engine, pattern.prefix(), after.as_deref(), PAGE).await?;
         for listed in &page.streams {
             if pattern.matches(listed.name.as_str()) {
-                let tail = Offset { epoch: listed.epoch, position: listed.tail };
+                let tail = listed.config.offset(listed.epoch, listed.tail);
                 found.push((listed.name.as_str().to_owned(), tail));
             }
         }

@@ -30,7 +30,7 @@ impl Group<'_> {
         let Some(life) = self.find(&fork.from)?.cloned() else {
             return Err(if self.is_gone(&fork.from) { ForkError::Gone } else { ForkError::NotFound }.into());
         };
-        let owner = |position| life.config.forked.as_ref().and_then(|fork| fork.owner(position)).unwrap_or(life.epoch);
+        let owner = |position| life.config.owner(life.epoch, position);
         let source = Source { epoch: life.epoch, config: &life.config, head: &life.log.head };
         let look = |position| {
             self.record(owner(position), position, |_, data| Bytes::copy_from_slice(data)).map_err(Into::into)

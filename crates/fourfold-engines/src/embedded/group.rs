@@ -240,13 +240,15 @@ impl<'a> Group<'a> {
         let (first, known_clearable) = (log.head.tail, life.known_clearable);
         let done = rules::apply(&mut log.head, &append, advanced);
         log.used_ms = self.now;
+        // Whose the new records are: of the life since the last restore.
+        let owner = config.owner(epoch, first);
         let remember = config.retention != Retention::default();
         let mut added = 0_u64;
         for (position, data) in (first..).zip(&append.records) {
             let length = length(data);
             added += length;
             if remember {
-                self.staged.insert((epoch, position), (self.now, length));
+                self.staged.insert((owner, position), (self.now, length));
             }
         }
         log.bytes += added;
@@ -261,11 +263,11 @@ impl<'a> Group<'a> {
         let records: Vec<Record> =
             (first..).zip(append.records).map(|(position, data)| Record { position, data }).collect();
         for record in &records {
-            let key = keys::record(epoch, record.position).to_vec();
+            let key = keys::record(owner, record.position).to_vec();
             let value = Some(meta::encode_record(self.now, &record.data));
             self.records.push(Write { space: Space::Records, key, value });
         }
-        self.clear(epoch, &mut log, known_clearable, records.len() as u64 + CLEARED_MORE);
+        self.clear(epoch, &mut log, &config, known_clearable, records.len() as u64 + CLEARED_MORE);
         self.plan(epoch, &mut log, &config, stale);
         let life = self.lives.get_mut(&epoch).expect("the caller has found it");
         (life.log, life.state) = (log, State::Changed);

@@ -16,6 +16,8 @@ const VERSION_TIED: u8 = 2;
 const VERSION_ENDED: u8 = 3;
 /// The configuration of a stream, behind the note about it; without one it is written as version 1.
 const VERSION_NOTED: u8 = 2;
+/// The same, a note or none, and behind it where the stream was restored from a backup.
+const VERSION_RESTORED: u8 = 3;
 const NONE: u8 = 0;
 const SOME: u8 = 1;
 
@@ -43,14 +45,22 @@ pub(crate) struct Log {
 impl Named {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let config = &self.config;
-        let mut out = match &config.note {
-            None => vec![VERSION],
-            Some(note) => {
-                let mut out = vec![VERSION_NOTED];
-                put_text(&mut out, note);
-                out
-            }
+        let mut out = match (&config.note, config.restored.is_empty()) {
+            (None, true) => vec![VERSION],
+            (Some(_), true) => vec![VERSION_NOTED],
+            (None, false) => vec![VERSION_RESTORED, NONE],
+            (Some(_), false) => vec![VERSION_RESTORED, SOME],
         };
+        if let Some(note) = &config.note {
+            put_text(&mut out, note);
+        }
+        if !config.restored.is_empty() {
+            out.put_u32(u32::try_from(config.restored.len()).expect("nobody restores so often"));
+            for segment in &config.restored {
+                out.put_u64(segment.epoch.0);
+                out.put_u64(segment.from);
+            }
+        }
         out.put_u64(self.epoch.0);
         put_text(&mut out, &config.content_type);
         put_option(&mut out, config.ttl_seconds);
@@ -82,8 +92,14 @@ impl Named {
         let note = match *version {
             VERSION => None,
             VERSION_NOTED => Some(take_text(from)?),
+            VERSION_RESTORED => match take_u8(from)? {
+                NONE => None,
+                SOME => Some(take_text(from)?),
+                _ => return None,
+            },
             _ => return None,
         };
+        let restored = if *version == VERSION_RESTORED { take_segments(from)? } else { Vec::new() };
         let epoch = Epoch(take_u64(from)?);
         let config = StreamConfig {
             content_type: take_text(from)?,
@@ -101,6 +117,7 @@ impl Named {
                 _ => return None,
             },
             note,
+            restored,
         };
         from.is_empty().then_some(Self { epoch, config })
     }
@@ -238,6 +255,14 @@ fn take_fork(from: &mut &[u8]) -> Option<Fork> {
     (sound && anchor <= point).then_some(Fork { from: name, epoch, anchor, sub, depth, point, chain })
 }
 
+fn take_segments(from: &mut &[u8]) -> Option<Vec<Segment>> {
+    let count = from.try_get_u32().ok()?;
+    let segments: Vec<_> =
+        (0..count).map_while(|_| Some(Segment { epoch: Epoch(take_u64(from)?), from: take_u64(from)? })).collect();
+    let sound = segments.is_sorted_by_key(|segment| segment.from) && !segments.is_empty();
+    (sound && segments.len() == count as usize).then_some(segments)
+}
+
 fn take_u8(from: &mut &[u8]) -> Option<u8> {
     from.try_get_u8().ok()
 }
@@ -278,6 +303,7 @@ mod tests {
                 created_at_ms: 9,
                 forked: None,
                 note: None,
+                restored: Vec::new(),
             },
         }
     }
@@ -332,6 +358,11 @@ mod tests {
         let name = hex(&named.encode())[2..].to_owned();
         named.config.note = Some("n".into());
         assert_eq!(hex(&named.encode()), format!("02000000016e{name}"));
+        named.config.restored = vec![Segment { epoch: Epoch(7), from: 2 }];
+        let restored = "0000000100000000000000070000000000000002";
+        assert_eq!(hex(&named.encode()), format!("0301000000016e{restored}{name}"));
+        named.config.note = None;
+        assert_eq!(hex(&named.encode()), format!("0300{restored}{name}"));
     }
 
     #[test]
@@ -351,6 +382,8 @@ mod tests {
         forked.config.forked = Some(Box::new(fork));
         assert_eq!(Named::decode(&forked.encode()), Some(forked.clone()));
         forked.config.note = Some("n".into());
+        assert_eq!(Named::decode(&forked.encode()), Some(forked.clone()));
+        forked.config.restored = vec![Segment { epoch: Epoch(7), from: 2 }, Segment { epoch: Epoch(8), from: 2 }];
         assert_eq!(Named::decode(&forked.encode()), Some(forked));
         let tied = Log { ties: Ties { gone: true, shown: 4, needs: NOTHING }, ..log() };
         let mut ended = tied.clone();
@@ -370,7 +403,9 @@ mod tests {
     fn a_value_that_is_cut_or_longer_is_refused() {
         let noted = Named { config: StreamConfig { note: Some("n".into()), ..named().config }, ..named() };
         let ended = Log { head: Head { ending: Some("{}".into()), ..log().head }, ..log() };
-        for bytes in [named().encode(), log().encode(), noted.encode(), ended.encode()] {
+        let restored = vec![Segment { epoch: Epoch(7), from: 2 }];
+        let restored = Named { config: StreamConfig { restored, ..named().config }, ..named() };
+        for bytes in [named().encode(), log().encode(), noted.encode(), ended.encode(), restored.encode()] {
             for end in 0..bytes.len() {
                 assert!(Named::decode(&bytes[..end]).is_none() && Log::decode(&bytes[..end]).is_none());
             }

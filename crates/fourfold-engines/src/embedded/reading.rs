@@ -93,7 +93,7 @@ impl Readers {
 }
 
 fn range(store: &Store, stream: &Stream, from: u64, tail: u64, limit: Limit) -> Result<Vec<Record>, Unavailable> {
-    let runs = runs(stream.epoch(), stream.config().forked.as_deref(), from, tail);
+    let runs = runs(stream.epoch(), stream.config(), from, tail);
     let keys = runs.into_iter().map(|(owner, from, until)| keys::record(owner, from)..keys::record(owner, until));
     let mut values = Vec::new();
     let mut bytes = 0_usize;

@@ -29,10 +29,12 @@ impl Group<'_> {
     pub(super) fn doom(&mut self, epoch: Epoch) {
         let life = self.lives.get_mut(&epoch).expect("the caller has found it");
         life.state = State::Ended;
-        let (name, look) = (life.name.clone(), life.log.look_ms);
+        let (name, look, config) = (life.name.clone(), life.log.look_ms, Arc::clone(&life.config));
         self.names.insert(name.clone(), None);
         self.remove(Space::Names, name.as_str().into());
-        self.put(Space::Doomed, keys::epoch(epoch).into(), Vec::new());
+        for own in [epoch].into_iter().chain(config.restored.iter().map(|segment| segment.epoch)) {
+            self.put(Space::Doomed, keys::epoch(own).into(), Vec::new());
+        }
         if look > 0 {
             self.remove(Space::Agenda, keys::agenda(look, epoch).into());
         }
@@ -48,8 +50,7 @@ impl Group<'_> {
     pub(super) fn trim(&self, epoch: Epoch, log: &mut Log, retention: Retention) -> Result<(), Unavailable> {
         let mut kept = Kept { oldest: log.head.oldest, tail: log.head.tail, bytes: log.bytes };
         let config = &self.lives[&epoch].config;
-        let owner = |position| config.forked.as_ref().and_then(|fork| fork.owner(position)).unwrap_or(epoch);
-        rules::trim(&mut kept, retention, self.now, |position| self.look(owner(position), position))?;
+        rules::trim(&mut kept, retention, self.now, |position| self.look(config.owner(epoch, position), position))?;
         (log.head.oldest, log.bytes) = (kept.oldest, kept.bytes);
         Ok(())
     }
@@ -80,12 +81,19 @@ impl Group<'_> {
     }
 
     /// Removes some of the records that retention has passed from the disk.
-    pub(super) fn clear(&mut self, epoch: Epoch, log: &mut Log, known_clearable: u64, most: u64) {
+    pub(super) fn clear(
+        &mut self,
+        epoch: Epoch,
+        log: &mut Log,
+        config: &StreamConfig,
+        known_clearable: u64,
+        most: u64,
+    ) {
         // Only what readers have been told of: a removal shows before its group is durable. And a record of this group
         // could not be removed by it, because writes of one batch have no order.
         let until = known_clearable.min(log.cleared.saturating_add(most)).max(log.cleared);
         for position in log.cleared..until {
-            self.remove(Space::Records, keys::record(epoch, position).into());
+            self.remove(Space::Records, keys::record(config.owner(epoch, position), position).into());
         }
         log.cleared = until;
     }
@@ -95,8 +103,7 @@ impl Group<'_> {
         if config.retention.age_seconds.is_none() || log.head.tail - log.head.oldest < 2 {
             return Ok(None);
         }
-        let owner = config.forked.as_ref().and_then(|fork| fork.owner(log.head.oldest));
-        let (at, _) = self.look(owner.unwrap_or(epoch), log.head.oldest)?;
+        let (at, _) = self.look(config.owner(epoch, log.head.oldest), log.head.oldest)?;
         Ok(rules::stale_ms(config.retention, at))
     }
 
@@ -133,7 +140,7 @@ impl Group<'_> {
             self.remove(Space::Agenda, keys::agenda(log.look_ms, epoch).into());
             log.look_ms = 0;
         }
-        self.clear(epoch, &mut log, known_clearable, clear);
+        self.clear(epoch, &mut log, &config, known_clearable, clear);
         self.plan(epoch, &mut log, &config, stale);
         let life = self.lives.get_mut(&epoch).expect("it was found");
         (life.log, life.state) = (log, State::Changed);

@@ -294,3 +294,95 @@ fn whoever_takes_nothing_holds_up_neither_appends_nor_the_end() {
         assert!(matches!(taking.await.unwrap(), Err(BackupError::Closing)));
     });
 }
+
+/// A restore of what `engine` keeps now, opened.
+async fn restored(engine: &EmbeddedEngine, to: &Path) -> EmbeddedEngine {
+    let mut bytes = Vec::new();
+    engine.backups().write(&mut bytes).unwrap();
+    restore(&mut bytes.as_slice(), to).unwrap();
+    open(to, Durability::Synced).unwrap().0
+}
+
+#[test]
+fn an_offset_that_a_restore_has_lost_never_means_another_record() {
+    run(async || {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, _shard) = open(&dir.path().join("0"), Durability::Synced).unwrap();
+        let create = async |stream: &str, wish| engine.create(&name(stream), wish).await.unwrap().stream;
+        let (a, empty) = (create("a", plain()).await, create("empty", plain()).await);
+        let closed = create("closed", Create { closed: true, ..plain() }).await;
+        engine.append(&a, by("p", 0, 0, "one")).await.unwrap();
+        engine.append(&a, by("p", 0, 1, "two")).await.unwrap();
+        let fork = create("fork", fork_of("a")).await;
+        engine.append(&fork, records(["three"])).await.unwrap();
+        let first = restored(&engine, &dir.path().join("1")).await;
+        // What is handed out from here on is lost.
+        let mut lost = Vec::new();
+        for stream in [&a, &empty, &fork] {
+            for _ in 0..3 {
+                let next = engine.append(stream, records(["lost"])).await.unwrap().next;
+                lost.push((stream.name().clone(), stream.offset(next)));
+            }
+        }
+        let find = async |stream: &str| first.open(&name(stream)).await.unwrap();
+        let (a2, empty2, fork2) = (find("a").await, find("empty").await, find("fork").await);
+        for (old, new) in [(&a, &a2), (&empty, &empty2), (&fork, &fork2)] {
+            for position in 0..=new.tail().position {
+                assert_eq!(new.position(old.offset(position)), Some(position), "{} {position}", old.name());
+                assert_eq!(new.position(new.offset(position)), Some(position));
+            }
+        }
+        assert_eq!(find("closed").await.offset(0), closed.offset(0), "nothing can follow it");
+        for stream in [&a2, &empty2, &fork2] {
+            for _ in 0..5 {
+                first.append(stream, records(["new"])).await.unwrap();
+            }
+        }
+        for (stream, offset) in &lost {
+            assert_eq!(find(stream.as_str()).await.position(*offset), None, "{stream} {offset}");
+        }
+        assert_eq!(read(&first, &a2, 1).await.unwrap(), ["two", "new", "new", "new", "new", "new"]);
+        assert!(first.append(&a2, by("p", 0, 1, "two")).await.unwrap().duplicate);
+        assert!(a2.offset(1) < a2.offset(2) && a2.offset(2) < a2.offset(3));
+        // Through another restore, and with a fork from behind the seam.
+        let at = Some(fourfold_protocol::Start::At(a2.offset(4)));
+        let wish =
+            Create { content_type: String::new(), fork: Some(ForkWish { from: name("a"), at, sub: 0 }), ..plain() };
+        let later = first.create(&name("later"), wish).await.unwrap().stream;
+        first.append(&later, records(["own"])).await.unwrap();
+        let second = restored(&first, &dir.path().join("2")).await;
+        let [a3, later3] = [second.open(&name("a")).await.unwrap(), second.open(&name("later")).await.unwrap()];
+        for stream in [&a3, &later3] {
+            second.append(stream, records(["last"])).await.unwrap();
+        }
+        for position in 0..=7 {
+            assert_eq!(a3.position(a2.offset(position)), Some(position));
+        }
+        assert_eq!(read(&second, &a3, 5).await.unwrap(), ["new", "new", "last"]);
+        assert_eq!(read(&second, &later3, 0).await.unwrap(), ["one", "two", "new", "new", "own", "last"]);
+        assert_eq!((later3.position(a3.offset(3)), later3.position(later.offset(5))), (Some(3), Some(5)));
+        assert_eq!(later3.position(a3.offset(6)), None, "the source's own, behind the fork");
+    });
+}
+
+#[test]
+fn what_was_restored_is_trimmed_and_deleted_over_its_lives() {
+    run(async || {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, _shard) = open(&dir.path().join("0"), Durability::Synced).unwrap();
+        let wish = keeping(Retention { records: Some(3), ..Retention::default() });
+        let a = engine.create(&name("a"), wish).await.unwrap().stream;
+        engine.append(&a, records(["1", "2", "3"])).await.unwrap();
+        let again = restored(&engine, &dir.path().join("1")).await;
+        let a = again.open(&name("a")).await.unwrap();
+        let count = || again.backups().write(&mut io::sink()).unwrap().records;
+        again.append(&a, records(["4", "5"])).await.unwrap();
+        assert_eq!(read(&again, &a, 2).await.unwrap(), ["3", "4", "5"]);
+        crate::ground::until(async || count() == 3).await;
+        again.append(&a, records(["6", "7"])).await.unwrap();
+        assert_eq!(read(&again, &a, 4).await.unwrap(), ["5", "6", "7"]);
+        crate::ground::until(async || count() == 3).await;
+        again.delete(&a).await.unwrap();
+        crate::ground::until(async || count() == 0).await;
+    });
+}

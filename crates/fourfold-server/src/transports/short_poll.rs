@@ -113,7 +113,7 @@ fn full(parts: Parts, form: Form, portion: &Portion<'_>) -> Answer {
 }
 
 fn portion<'a>(stream: &'a Stream, records: &'a [Record], next: u64, up_to_date: bool, closed: bool) -> Portion<'a> {
-    let chain = stream.config().forked.as_ref().map_or(&[][..], |fork| &fork.chain);
+    let chain = stream.chain();
     let (next, ending) = (stream.offset(next), stream.ending().map(|ending| &**ending));
     Portion { kind: stream.kind(), records, next, chain, up_to_date, closed, cursor: None, gap: None, ending }
 }
@@ -141,13 +141,13 @@ pub(crate) fn put_place(
     answer::put(parts, header::ETAG, &etag(stream, from, next, closed, form));
 }
 
-/// The epoch is unique on the server, so it stands for the stream.
+/// The epoch is unique on the server, so it stands for the stream; the last one, so that nothing from before a restore matches.
 fn etag(stream: &Stream, from: u64, next: u64, closed: bool, form: Form) -> String {
     let mut tag = String::with_capacity(64);
     let closed = if closed { ":c" } else { "" };
     let form = form.tag();
-    write!(tag, "\"{:012x}:{from}:{next}{closed}{form}\"", stream.epoch().0)
-        .expect("writing to a String does not fail");
+    let epoch = stream.chain().last().map_or(stream.epoch(), |last| last.epoch);
+    write!(tag, "\"{:012x}:{from}:{next}{closed}{form}\"", epoch.0).expect("writing to a String does not fail");
     tag
 }
 

@@ -260,3 +260,38 @@ fn a_server_that_is_asked_to_end_breaks_a_backup_off() {
     assert!(!taking.wait().unwrap().success());
     server.restart();
 }
+
+#[test]
+fn an_offset_that_a_restore_has_lost_is_refused_and_told_as_a_gap() {
+    let server = Server::start();
+    server.append_lines("s", &["--json"], &numbered(0..3)).succeeded();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("b");
+    backup(&server, &file).succeeded();
+    let told = |finished: Finished| finished.succeeded().lines[0].rsplit_once(' ').expect("an offset").1.to_owned();
+    let kept = told(server.append_lines("s", &["--json"], &[]));
+    let lost = told(server.append_lines("s", &["--json"], &numbered(3..5)));
+    let again = restored(&file);
+    again.append_lines("s", &["--json"], &numbered(7..12)).succeeded();
+    run(async {
+        let (status, rest) = ask(&again, "GET", &format!("s?offset={kept}"), &[], "").await;
+        assert_eq!((status, rest.text().await.unwrap()), (200, format!("[{}]", numbered(7..12).join(","))));
+        for way in ["", "&live=long-poll", "&live=sse"] {
+            let (status, problem) = ask(&again, "GET", &format!("s?offset={lost}{way}"), &[], "").await;
+            let problem = problem.text().await.unwrap();
+            assert!(status == 410 && problem.contains("offset-of-another-epoch"), "{way}: {status} {problem}");
+        }
+        let (_, mut events) = ask(&again, "GET", "s?live=sse&offset=-1", &[("Last-Event-ID", &lost)], "").await;
+        let mut first = String::new();
+        while !first.contains("event: ") {
+            first.push_str(&String::from_utf8_lossy(&events.chunk().await.unwrap().expect("an event")));
+        }
+        assert!(first.contains("event: gap"), "{first}");
+        let list = ask(&again, "GET", "", &[], "").await.1.text().await.unwrap();
+        let head = ask(&again, "HEAD", "s", &[], "").await.1;
+        assert!(list.contains(header(&head, "Stream-Next-Offset").unwrap()), "{list}");
+        assert!(!list.contains("forkedFrom"), "{list}");
+        // Creating it again finds it.
+        assert_eq!(ask(&again, "PUT", "s", &[("Content-Type", "application/json")], "").await.0, 200);
+    });
+}

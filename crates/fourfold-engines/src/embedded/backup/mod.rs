@@ -19,6 +19,7 @@
 mod copy;
 mod frame;
 mod restore;
+mod segments;
 
 pub use self::{
     copy::{BackupError, Backups, copy_of},

@@ -9,6 +9,7 @@ use std::{
 use super::{
     Counts, Summary,
     frame::{BROKEN_OFF, END, ENTRIES, FrameReader, HEAD, Unreadable},
+    segments,
 };
 use crate::embedded::{
     OpenFailure, keys,
@@ -56,6 +57,9 @@ pub enum RestoreError {
     /// The directory cannot be had.
     #[error(transparent)]
     Open(#[from] OpenFailure),
+    /// The streams in it cannot be understood.
+    #[error("the streams in the backup cannot be read: {0}")]
+    Streams(String),
     /// The streams cannot be written.
     #[error("{} cannot be written: {why}", dir.display())]
     Write {
@@ -89,9 +93,9 @@ pub fn restore(from: &mut dyn Read, dir: &Path) -> Result<Restored, RestoreError
         return Err(RestoreError::NotEmpty(dir.to_owned()));
     }
     let mark = recovery::take(dir)?;
-    let restored = fill(from, dir, &mark).and_then(|(summary, last)| {
+    let restored = fill(from, dir, &mark).and_then(|(summary, last, reopened)| {
         mark.write_synced(last).and_then(|()| synced(dir)).map_err(unwritable)?;
-        Ok(Restored { summary, reopened: 0 })
+        Ok(Restored { summary, reopened })
     });
     if restored.is_err() {
         // It was empty, and nobody else can have it open.
@@ -102,8 +106,8 @@ pub fn restore(from: &mut dyn Read, dir: &Path) -> Result<Restored, RestoreError
     restored
 }
 
-/// Returns the number of the last group written.
-fn fill(from: &mut dyn Read, dir: &Path, mark: &super::super::mark::Mark) -> Result<(Summary, u64), RestoreError> {
+/// Returns the number of the last group written, and how many streams were given a new life.
+fn fill(from: &mut dyn Read, dir: &Path, mark: &super::super::mark::Mark) -> Result<(Summary, u64, u64), RestoreError> {
     let unwritable = |e: io::Error| RestoreError::Open(OpenFailure::Unwritable(dir.to_owned(), e));
     let failed = |e: fjall::Error| RestoreError::Write { dir: dir.to_owned(), why: e.to_string() };
     // Until the end, so that nobody takes a part for the whole.
@@ -112,9 +116,11 @@ fn fill(from: &mut dyn Read, dir: &Path, mark: &super::super::mark::Mark) -> Res
     let mut batches = Batches { store: &store, dir, number: 0, writes: Vec::new(), bytes: 0 };
     let summary = read(from, |space, key, value| batches.put(space, key, value))?;
     batches.write()?;
+    let reopened = segments::begin(&store, |space, key, value| batches.put(space, key, value))?;
+    batches.write()?;
     let last = batches.number;
     drop(store);
-    Ok((summary, last))
+    Ok((summary, last, reopened))
 }
 
 /// What is restored, on its way to the disk.
@@ -141,6 +147,7 @@ impl Batches<'_> {
         self.number += 1;
         self.bytes = 0;
         let written = self.store.write(self.number, std::mem::take(&mut self.writes)).and_then(|()| self.store.sync());
+        self.store.publish();
         written.map_err(|e| failed(e.to_string()))
     }
 }
