@@ -98,3 +98,27 @@ impl<F: Future<Output = ()>> Future for Patient<F> {
         Poll::Ready(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::{pending, poll_fn},
+        time::Duration,
+    };
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_waits_for_its_client_is_dropped_at_the_deadline_and_no_other() {
+        let streams = Streams::new();
+        streams.execute(pending::<()>()); // As one whose answer has a frame that does not go.
+        streams.execute(poll_fn(|_| {
+            asked(); // As one whose answer waits for a record.
+            Poll::<()>::Pending
+        }));
+        tokio::time::sleep(STALL_WAIT_MAX - Duration::from_secs(1)).await;
+        assert_eq!(streams.account().open, 2);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(streams.account().open, 1);
+    }
+}

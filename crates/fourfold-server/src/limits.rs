@@ -26,8 +26,8 @@ pub const TLS_HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// What a client may send until the TLS handshake is over, in bytes. One with keys against quantum computers sends about 2 KiB.
 pub const TLS_HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
 
-/// Streams of one HTTP/2 connection at once: what RFC 9113 wants at the least. A page with more waits for one to end.
-pub const H2_STREAMS_MAX: u32 = 100;
+/// Streams of one HTTP/2 connection at once; RFC 9113 wants no fewer than 100. A page with more waits for one to end.
+pub const H2_STREAMS_MAX: u32 = 128;
 
 /// What an HTTP/2 client may send on a stream before it is read, in bytes: a body at 20 ms and 100 Mbit/s is not held up.
 pub const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;

@@ -1,6 +1,6 @@
 //! A connection that begins with TLS: the handshake, and then whoever speaks what was agreed on.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fourfold_protocol::{Code, Refusal};
@@ -24,9 +24,16 @@ pub(crate) fn spawn(tcp: TcpStream, config: Arc<ServerConfig>, context: Arc<Cont
 }
 
 async fn serve(tcp: TcpStream, config: Arc<ServerConfig>, context: Arc<Context>, seat: Seat) {
-    let accepted = tokio::select! {
-        accepted = TlsSocket::accept(tcp, config, TLS_HANDSHAKE_WAIT_MAX) => accepted,
-        () = context.drain.beginning.notified() => return,
+    let accepted = {
+        let mut beginning = pin!(context.drain.beginning.notified());
+        beginning.as_mut().enable();
+        if context.drain.begun() {
+            return;
+        }
+        tokio::select! {
+            accepted = TlsSocket::accept(tcp, config, TLS_HANDSHAKE_WAIT_MAX) => accepted,
+            () = beginning => return,
+        }
     };
     match accepted {
         Ok(tls) if tls.speaks(H2) => h2_connection::spawn(Socket::Tls(Box::new(tls)), Bytes::new(), context, seat),

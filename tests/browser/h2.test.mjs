@@ -1,0 +1,84 @@
+// HTTP/2 in a real browser: a page follows more streams than HTTP/1.1 has connections for, on one connection. Starts its own server, which speaks TLS.
+import assert from "node:assert/strict"
+import { execFileSync, spawn } from "node:child_process"
+import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { createInterface } from "node:readline"
+import { after, before, test } from "node:test"
+
+import { launch, openPage } from "./browser.mjs"
+
+const STREAMS = 20
+const LIMIT = { timeout: 90_000 }
+const program = process.env.FOURFOLD_BIN ?? "target/debug/fourfold"
+
+let browser, server, url, folder
+before(async () => {
+  folder = mkdtempSync(join(tmpdir(), "fourfold-h2-"))
+  const [cert, key] = [join(folder, "cert.pem"), join(folder, "key.pem")]
+  const wanted = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost".split(" ")
+  execFileSync("openssl", [...wanted, "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert], { stdio: "ignore" })
+  const flags = ["serve", "--engine", "memory", "--listen", "127.0.0.1:0", "--data-dir", join(folder, "data")]
+  server = spawn(program, [...flags, "--tls-cert", cert, "--tls-key", key], { stdio: ["ignore", "pipe", "inherit"] })
+  for await (const line of createInterface({ input: server.stdout })) {
+    url = /^listening on (https:\S+)$/.exec(line)?.[1]
+    if (url) break
+  }
+  assert.ok(url, "the server says where it listens")
+  browser = await launch()
+})
+after(async () => {
+  await browser?.close()
+  server?.kill()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+test("a page follows 20 streams at once over one connection", LIMIT, async () => {
+  const { page, faults } = await openPage(browser, `${url}/`, { ignoreHTTPSErrors: true })
+  const names = Array.from({ length: STREAMS }, (_, n) => `/v1/stream/h2/${n}`)
+  await page.evaluate(async (names) => {
+    const type = { "content-type": "text/plain" }
+    await Promise.all(names.map((name) => fetch(name, { method: "PUT", headers: type })))
+    window.sources = names.map((name) => new EventSource(`${name}?offset=-1&live=sse`))
+    window.heard = window.sources.map((source) => new Promise((resolve) => source.addEventListener("data", ({ data }) => resolve(data))))
+    await Promise.all(window.sources.map((source) => new Promise((resolve) => (source.onopen = resolve))))
+  }, names)
+  // All of them are open now, which six connections could not be.
+  assert.equal(connections(), 1)
+  const heard = await page.evaluate(async (names) => {
+    const type = { "content-type": "text/plain" }
+    await Promise.all(names.map((name) => fetch(name, { method: "POST", headers: type, body: `record of ${name}` })))
+    return Promise.all(window.heard)
+  }, names)
+  assert.deepEqual(heard, names.map((name) => `record of ${name}`))
+  assert.equal(connections(), 1)
+  const protocols = await page.evaluate(() => {
+    window.sources.forEach((source) => source.close())
+    return performance.getEntriesByType("resource").filter(({ name }) => name.includes("/h2/")).map(({ nextHopProtocol }) => nextHopProtocol)
+  })
+  assert.deepEqual([...new Set(protocols)], ["h2"])
+  assert.deepEqual(faults, [])
+  await page.close()
+})
+
+test("beside them a WebSocket has a connection of its own", LIMIT, async () => {
+  const { page } = await openPage(browser, `${url}/`, { ignoreHTTPSErrors: true })
+  const greeting = await page.evaluate(async (url) => {
+    await fetch("/v1/stream/beside", { method: "PUT", headers: { "content-type": "text/plain" } })
+    const socket = new WebSocket(`${url.replace("https:", "wss:")}/v1/stream/beside?offset=-1`)
+    return new Promise((resolve, reject) => {
+      socket.onmessage = ({ data }) => resolve(JSON.parse(data))
+      socket.onerror = () => reject(new Error("it does not open"))
+    })
+  }, url)
+  assert.equal(greeting.upToDate, true)
+  await page.close()
+})
+
+/** How many connections the server has: nobody but the browser comes to it. */
+function connections() {
+  const port = Number(new URL(url).port).toString(16).toUpperCase().padStart(4, "0")
+  const established = readFileSync("/proc/net/tcp", "utf8").split("\n").map((line) => line.trim().split(/\s+/))
+  return established.filter(([, local, , state]) => local?.endsWith(`:${port}`) && state === "01").length
+}
