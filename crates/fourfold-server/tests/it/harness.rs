@@ -58,6 +58,7 @@ impl Harness {
     ) -> Self {
         let mut settings = Settings::default();
         set(&mut settings);
+        // By hand, to see what TLS breaks. The few tests that are about plain sockets and http:// in a Location fail then.
         if settings.tls.is_none() && std::env::var_os("FOURFOLD_TESTS_OVER_TLS").is_some() {
             settings.tls = Some(secured::Certificate::new().tls());
         }
