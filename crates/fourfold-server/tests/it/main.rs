@@ -18,6 +18,7 @@ mod caching;
 mod calls;
 mod endings;
 mod extra;
+mod fuzz;
 mod gaps;
 mod h2;
 mod h2_hostile;
