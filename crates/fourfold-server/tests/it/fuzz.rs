@@ -142,6 +142,9 @@ fn request(random: &mut fastrand::Rng) -> Vec<u8> {
     let mut bytes = text.into_bytes();
     // Half of them as they are: the tables are evil enough.
     for _ in 0..random.usize(..6).saturating_sub(2) {
+        if bytes.is_empty() {
+            break;
+        }
         let at = random.usize(..bytes.len());
         match random.u8(..6) {
             0 => bytes[at] = random.u8(..),
