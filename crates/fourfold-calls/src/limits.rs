@@ -106,9 +106,9 @@ mod tests {
 
     #[test]
     fn the_table_of_call_limits_is_true() {
-        let page = include_str!("../../../docs/protocol.md");
+        let page = include_str!("../../../docs/limits.md");
         let (_, rest) = page.split_once("`the_table_of_call_limits_is_true` -->\n").expect("the page has the mark");
         let (found, _) = rest.split_once("<!-- /call limits -->").expect("the page has the end mark");
-        assert_eq!(found, table(), "docs/protocol.md: replace the table of limits of calls by\n{}", table());
+        assert_eq!(found, table(), "docs/limits.md: replace the table of limits of calls by\n{}", table());
     }
 }

@@ -86,9 +86,13 @@ codes! {
     OffsetTrimmed = "offset-trimmed", 410, false, "retention has dropped the record at this offset";
     OffsetOfAnotherEpoch = "offset-of-another-epoch", 410, false, "the offset belongs to another life of the stream";
     BodyTooLarge = "body-too-large", 413, false, "the body is too large";
+    RecordTooLarge = "record-too-large", 413, false, "a record is too large";
+    BatchTooLarge = "batch-too-large", 413, false, "too many records come at once";
     UrlTooLong = "url-too-long", 414, false, "the URL is too long";
     IdempotencyKeyReused = "idempotency-key-reused", 422, false, "the key was used for another request";
     UpgradeRequired = "upgrade-required", 426, false, "this WebSocket version is not spoken";
+    TooManyRequests = "too-many-requests", 429, true, "requests or appends come too fast";
+    TooManyConnections = "too-many-connections", 429, true, "too many connections are open at once";
     TooManyCalls = "too-many-calls", 429, true, "too many calls run at once";
     HeadersTooLarge = "headers-too-large", 431, false, "the headers are too large";
     Internal = "internal", 500, true, "the server failed";

@@ -110,6 +110,7 @@ pub(crate) async fn introduce<B>(request: &Request<B>, context: &Context) -> Res
     let place = found.as_ref().map(|found| found.place);
     origins.check(request, upgrade, place)?;
     let who = access.identify(found.as_ref().map(credential::Found::credential)).await?;
+    context.limits.token_request(who.key())?;
     Ok(Introduced { who, place })
 }
 
@@ -123,6 +124,9 @@ impl Introduced {
         context: &Context,
     ) -> Result<Admitted, Refusal> {
         let grant = context.settings.access.judge(&self.who, verb, path, peer).await?;
+        if verb == Verb::Append {
+            context.limits.token_append(self.who.key())?;
+        }
         Ok(Admitted::new(self.who.clone(), &grant, self.place))
     }
 }

@@ -336,6 +336,12 @@ pub(crate) fn from_bytes(written: &Bytes) -> Answer {
     full(parts, written.slice(end..))
 }
 
+/// An error as bytes, after which the connection goes on.
+pub(crate) fn in_passing(refusal: &Refusal) -> Vec<u8> {
+    let (parts, body) = problem(refusal);
+    to_bytes(parts, body.as_bytes(), false)
+}
+
 /// An error as bytes, after which the connection ends.
 pub(crate) fn last_words(refusal: &Refusal) -> Vec<u8> {
     let (parts, body) = problem(refusal);

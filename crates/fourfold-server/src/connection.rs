@@ -140,6 +140,7 @@ impl Connection {
                     };
                     let goes_on = wait.keeps_alive() && !self.context.drain.begun();
                     self.wait = None;
+                    self.seat.release();
                     let answer = if goes_on { answer } else { answer::closing(&answer) };
                     ((answer, Bytes::new()), goes_on)
                 } else {
@@ -165,12 +166,16 @@ impl Connection {
                                 Ok(false) => break,
                                 Err(_) => return,
                             },
-                            (Reply::Live(live), _) => match *live {
-                                Live::LongPoll(asked) => {
+                            (Reply::Live(live), goes_on) => match (*live, self.seat.hold(&self.context.limits)) {
+                                (_, Err(refusal)) => {
+                                    let goes_on = goes_on && !self.context.drain.begun();
+                                    (answer::whole(answer::refusal(&refusal), !goes_on), goes_on)
+                                }
+                                (Live::LongPoll(asked), Ok(())) => {
                                     self.wait = Some(asked);
                                     continue;
                                 }
-                                live => {
+                                (live, Ok(())) => {
                                     live.spawn(self.socket, self.unread.into(), self.context, self.seat);
                                     return;
                                 }
@@ -200,7 +205,8 @@ impl Connection {
             tokio::task::coop::consume_budget().await;
             let Some((plain, end)) = request::read(&self.unread, self.context.settings.body_bytes_max) else { break };
             self.unread = self.unread[end..].into();
-            let (reply, more) = plain.answer(Arc::clone(&self.context)).await;
+            self.seat.asks(plain.headers(), &self.context.limits);
+            let (reply, more) = plain.answer(Arc::clone(&self.context), Arc::clone(self.seat.caller())).await;
             goes_on = more;
             waiting.push_back(match reply {
                 Reply::Appending(answering) => answering,
@@ -231,7 +237,7 @@ impl Connection {
 
     /// The next request: from what was read already, or else from the socket, for as long as a head may take.
     async fn next_request(&mut self) -> Asked {
-        let Self { socket, unread, alarm, context, .. } = self;
+        let Self { socket, unread, alarm, context, seat, .. } = self;
         let bytes_max = context.settings.body_bytes_max;
         alarm.set(Instant::now() + context.settings.head_wait_max);
         if !unread.is_empty() {
@@ -240,7 +246,8 @@ impl Connection {
             return match request::read(unread, bytes_max) {
                 Some((plain, end)) => {
                     *unread = unread[end..].into(); // Nothing is left of most.
-                    Asked::Plain(Box::pin(plain.answer(Arc::clone(context))))
+                    seat.asks(plain.headers(), &context.limits);
+                    Asked::Plain(Box::pin(plain.answer(Arc::clone(context), Arc::clone(seat.caller()))))
                 }
                 None => Asked::Other,
             };
@@ -261,10 +268,13 @@ impl Connection {
                         Poll::Ready(Ok(())) => {}
                     }
                     let bytes = buffer.filled();
-                    let known = if context.drain.begun() {
-                        Err(None) // From now on an answer says that it is the last.
+                    let known = if context.drain.begun() || context.limits.must_be_read(seat.peer()) {
+                        Err(None) // From now on an answer says that it is the last; or who asks stands in the request.
                     } else {
-                        context.polls.answer(bytes, |answer| line::write_some(socket, answer))
+                        context.polls.answer(bytes, |answer| match context.limits.request(seat.peer()) {
+                            Ok(()) => line::write_some(socket, answer),
+                            Err(refusal) => line::write_some(socket, &answer::in_passing(&refusal)),
+                        })
                     };
                     let asking = match known {
                         Ok(rest) if rest.is_empty() => {
@@ -276,13 +286,16 @@ impl Connection {
                     };
                     let plain = request::read(bytes, bytes_max);
                     *unread = bytes[plain.as_ref().map_or(0, |(_, end)| *end)..].into();
-                    let context = Arc::clone(context);
+                    if let Some((plain, _)) = &plain {
+                        seat.asks(plain.headers(), &context.limits);
+                    }
+                    let (context, caller) = (Arc::clone(context), Arc::clone(seat.caller()));
                     return Some(match (plain, asking) {
                         (None, _) => Asked::Other,
                         (Some((plain, _)), Some(asking)) if unread.is_empty() => {
-                            Asked::Plain(Box::pin(plain.answer_and_learn(context, asking)))
+                            Asked::Plain(Box::pin(plain.answer_and_learn(context, caller, asking)))
                         }
-                        (Some((plain, _)), _) => Asked::Plain(Box::pin(plain.answer(context))),
+                        (Some((plain, _)), _) => Asked::Plain(Box::pin(plain.answer(context, caller))),
                     });
                 }
             });
@@ -308,7 +321,7 @@ mod tests {
     use fourfold_subscriptions::Subscriptions;
     use tokio::net::{TcpListener, TcpStream};
 
-    use crate::{Settings, context::Drain, known_polls::KnownPolls};
+    use crate::{Settings, context::Drain, known_polls::KnownPolls, limits::Limits};
 
     /// The server's side of a connection, and the client's.
     async fn connected() -> (Socket, TcpStream) {
@@ -324,7 +337,8 @@ mod tests {
         let subscriptions = Subscriptions::start(Arc::clone(&engine), settings.subscriptions.clone()).await.unwrap();
         let calls = Calls::start(Arc::clone(&engine), settings.calls.clone()).await.unwrap();
         let drain = Arc::<Drain>::default();
-        let seat = drain.seat(1).unwrap();
+        let seat = Seat::alone(&drain);
+        let limits = Arc::new(Limits::new(settings.limits.clone()));
         (
             Arc::new(Context {
                 engine,
@@ -334,6 +348,7 @@ mod tests {
                 subscriptions,
                 calls,
                 polls: KnownPolls::default(),
+                limits,
             }),
             seat,
         )

@@ -14,7 +14,14 @@ use fourfold_stream::{Engine, OpenError, Shard, Stream, Unavailable};
 use fourfold_subscriptions::Subscriptions;
 use tokio::sync::Notify;
 
-use crate::{Settings, known_polls::KnownPolls};
+use http::HeaderMap;
+
+use crate::{
+    Settings,
+    caller::{Caller, Connected},
+    known_polls::KnownPolls,
+    limits::Limits,
+};
 
 /// One a shard.
 pub(crate) struct Context {
@@ -25,6 +32,7 @@ pub(crate) struct Context {
     pub(crate) subscriptions: Subscriptions,
     pub(crate) calls: Calls,
     pub(crate) polls: KnownPolls,
+    pub(crate) limits: Arc<Limits>,
 }
 
 /// Whether the server is about to stop.
@@ -37,9 +45,20 @@ pub(crate) struct Drain {
     pub(crate) emptied: Notify,
 }
 
-/// A connection's place among those that are counted.
+/// A connection's place among those that are counted, and who it is.
 #[derive(Debug)]
-pub(crate) struct Seat(Arc<Drain>);
+pub(crate) struct Seat {
+    place: Place,
+    peer: Connected,
+    /// For whom the peer asks at present, if it is a proxy that may say so.
+    behind: Option<Arc<Caller>>,
+    /// Counts a read that stays among the connections of whom it is for.
+    held: Option<Connected>,
+}
+
+/// A place among all connections.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<Drain>);
 
 impl Drain {
     pub(crate) fn begun(&self) -> bool {
@@ -51,11 +70,11 @@ impl Drain {
         self.beginning.notify_waiters();
     }
 
-    /// A seat, unless `max` are taken.
-    pub(crate) fn seat(self: &Arc<Self>, max: usize) -> Option<Seat> {
-        let seat = Seat(Arc::clone(self));
-        // Counted before it is judged; an unfit seat gives itself back.
-        (self.connections.fetch_add(1, SeqCst) < max).then_some(seat)
+    /// A place, unless `max` are taken.
+    pub(crate) fn place(self: &Arc<Self>, max: usize) -> Option<Place> {
+        let place = Place(Arc::clone(self));
+        // Counted before it is judged; an unfit place gives itself back.
+        (self.connections.fetch_add(1, SeqCst) < max).then_some(place)
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -63,7 +82,60 @@ impl Drain {
     }
 }
 
-impl Drop for Seat {
+impl Seat {
+    pub(crate) fn new(place: Place, peer: Connected) -> Self {
+        Self { place, peer, behind: None, held: None }
+    }
+
+    /// Of a peer that was announced by the one that connected.
+    pub(crate) fn announced(self, peer: Connected) -> Self {
+        Self::new(self.place, peer)
+    }
+
+    /// Who is connected.
+    pub(crate) fn peer(&self) -> &Arc<Caller> {
+        self.peer.account()
+    }
+
+    /// Who asks at present: the peer, or for whom it asks.
+    pub(crate) fn caller(&self) -> &Arc<Caller> {
+        self.behind.as_ref().unwrap_or_else(|| self.peer.account())
+    }
+
+    /// A request begins, with these headers.
+    pub(crate) fn asks(&mut self, headers: &HeaderMap, limits: &Limits) {
+        if self.peer().is_proxy() {
+            self.behind = Some(limits.caller_of(headers, self.peer()));
+        }
+    }
+
+    /// What was asked for is a read that stays, for this caller. Errors: it has as many connections as it may have.
+    pub(crate) fn hold(&mut self, limits: &Limits) -> Result<(), Refusal> {
+        if let Some(caller) = &self.behind {
+            self.held = Some(limits.connect(caller)?);
+        }
+        Ok(())
+    }
+
+    /// The same, once it was counted.
+    pub(crate) fn held_for(&mut self, caller: Arc<Caller>, held: Connected) {
+        (self.behind, self.held) = (Some(caller), Some(held));
+    }
+
+    /// The read is over, and the next request may be somebody else's.
+    pub(crate) fn release(&mut self) {
+        self.held = None;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn alone(drain: &Arc<Drain>) -> Self {
+        let limits = Limits::new(crate::LimitOptions::default());
+        let peer = limits.connect(&limits.peer(std::net::Ipv4Addr::LOCALHOST.into()));
+        Self::new(drain.place(usize::MAX).expect("there is room"), peer.expect("there is room"))
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         if self.0.connections.fetch_sub(1, SeqCst) == 1 {
             self.0.emptied.notify_waiters();

@@ -6,7 +6,6 @@
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
-    net::IpAddr,
     pin::pin,
     sync::Arc,
     task::Poll,
@@ -26,6 +25,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use crate::{
     alarm::Alarm,
     answer,
+    caller::Caller,
     connection::Reply,
     context::{Context, Seat},
     h2_body::Body,
@@ -56,16 +56,16 @@ pub(crate) fn spawn(socket: Socket, unread: Bytes, context: Arc<Context>, seat: 
     drop(tokio::spawn(serve(socket, unread, context, seat)));
 }
 
-async fn serve(socket: Socket, unread: Bytes, context: Arc<Context>, _seat: Seat) {
-    let peer = socket.peer_addr().ok().map(|address| address.ip());
+async fn serve(socket: Socket, unread: Bytes, context: Arc<Context>, seat: Seat) {
     let outstanding = H2_OUTSTANDING_BYTES_MAX.max(context.settings.body_bytes_max) / UNIT_BYTES;
     let room = Arc::new(Semaphore::new(outstanding));
     let streams = Streams::new();
     let service = {
-        let context = Arc::clone(&context);
+        let (context, peer) = (Arc::clone(&context), Arc::clone(seat.peer()));
         service_fn(move |request: Request<Incoming>| {
             let (context, room) = (Arc::clone(&context), Arc::clone(&room));
-            let mut answering = Box::pin(async move { answer(request, peer, &context, room, outstanding).await });
+            let caller = context.limits.caller_of(request.headers(), &peer);
+            let mut answering = Box::pin(async move { answer(request, &caller, &context, room, outstanding).await });
             poll_fn(move |cx| {
                 h2_patience::asked(); // Whatever it waits for, it is not for the client to take something.
                 answering.as_mut().poll(cx).map(Ok::<_, Infallible>)
@@ -128,7 +128,7 @@ async fn serve(socket: Socket, unread: Bytes, context: Arc<Context>, _seat: Seat
 
 async fn answer(
     request: Request<Incoming>,
-    peer: Option<IpAddr>,
+    caller: &Caller,
     context: &Arc<Context>,
     room: Arc<Semaphore>,
     outstanding: usize,
@@ -140,8 +140,8 @@ async fn answer(
     let units = body.max(ANSWER_BYTES_MAX).div_ceil(UNIT_BYTES).min(outstanding);
     let permit = room.acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX)).await;
     let mut permit = permit.expect("nobody closes it");
-    let reply = match check(request) {
-        Ok(request) => routes::answer(request, peer, context).await,
+    let reply = match check(request, caller, context) {
+        Ok(request) => routes::answer(request, caller.address(), context).await,
         Err(refusal) => refusal.into(),
     };
     let mut answer = match reply {
@@ -170,12 +170,12 @@ async fn answer(
 }
 
 /// A request as the rest of the server knows it, with its `Host`.
-fn check(mut request: Request<Incoming>) -> Result<Request<Incoming>, Refusal> {
+fn check(mut request: Request<Incoming>, caller: &Caller, context: &Context) -> Result<Request<Incoming>, Refusal> {
     if request.headers().len() > HEADERS_MAX {
         let detail = format!("there are more than {HEADERS_MAX} headers: send fewer");
         return Err(Refusal::new(Code::HeadersTooLarge, detail));
     }
-    request::check_head(&request)?;
+    request::admit(&request, caller, context)?;
     let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     if let Some(authority) = authority {
         request.headers_mut().insert(header::HOST, authority);

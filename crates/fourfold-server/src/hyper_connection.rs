@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     answer,
+    caller::{Caller, Connected},
     connection::Reply,
     context::{Context, Seat},
     limits::{HEAD_BUFFER_BYTES, HEADERS_MAX, STALL_WAIT_MAX},
@@ -38,20 +39,31 @@ pub(crate) fn spawn(socket: Socket, unread: Bytes, head_by: Instant, context: Ar
 #[error("a live read takes the socket over")]
 struct TakenOver;
 
-async fn serve(socket: Socket, unread: Bytes, head_by: Instant, context: Arc<Context>, seat: Seat) {
-    // For limits by caller. Asked once here, as those whom hyper does not serve never need it.
-    let peer = socket.peer_addr().ok().map(|address| address.ip());
-    let taken = Arc::new(Mutex::new(None::<Box<Live>>));
+/// For whom a proxy has asked, and its place among their connections.
+type Holding = (Arc<Caller>, Connected);
+
+async fn serve(socket: Socket, unread: Bytes, head_by: Instant, context: Arc<Context>, mut seat: Seat) {
+    let taken = Arc::new(Mutex::new(None::<(Box<Live>, Option<Holding>)>));
     let (wire, exchange) = Wire::new(socket, unread, STALL_WAIT_MAX);
     let service = {
         let (taken, context, exchange) = (Arc::clone(&taken), Arc::clone(&context), Arc::clone(&exchange));
+        let peer = Arc::clone(seat.peer());
         service_fn(move |request: Request<Incoming>| {
             exchange.request();
             let (taken, context, exchange) = (Arc::clone(&taken), Arc::clone(&context), Arc::clone(&exchange));
+            let caller = context.limits.caller_of(request.headers(), &peer);
+            let is_behind = peer.is_proxy();
             Box::pin(async move {
-                let reply = match request::check_head(&request) {
-                    Ok(()) => routes::answer(request, peer, &context).await,
+                let reply = match request::admit(&request, &caller, &context) {
+                    Ok(()) => routes::answer(request, caller.address(), &context).await,
                     Err(refusal) => refusal.into(),
+                };
+                let (reply, holding) = match reply {
+                    Reply::Live(live) if is_behind => match context.limits.connect(&caller) {
+                        Ok(held) => (Reply::Live(live), Some((caller, held))),
+                        Err(refusal) => (refusal.into(), None),
+                    },
+                    other => (other, None),
                 };
                 let reply = match reply {
                     Reply::Appending(answering) => Reply::Whole(answering.await),
@@ -68,7 +80,7 @@ async fn serve(socket: Socket, unread: Bytes, head_by: Instant, context: Arc<Con
                         Ok(answer.map(Full::new))
                     }
                     Reply::Live(live) => {
-                        *taken.lock().expect("nobody panics while it holds the slot") = Some(live);
+                        *taken.lock().expect("nobody panics while it holds the slot") = Some((live, holding));
                         Err(TakenOver)
                     }
                 }
@@ -112,7 +124,10 @@ async fn serve(socket: Socket, unread: Bytes, head_by: Instant, context: Arc<Con
     // Whatever ended it, a live read that was asked for is in the slot, and else the connection is over.
     let live = taken.lock().expect("nobody panics while it holds the slot").take();
     match live {
-        Some(live) => {
+        Some((live, holding)) => {
+            if let Some((caller, held)) = holding {
+                seat.held_for(caller, held);
+            }
             // Copied, because even an empty rest would keep hyper's whole read buffer alive.
             let unread = Bytes::copy_from_slice(&parts.read_buf);
             (*live).spawn(socket, unread, context, seat);

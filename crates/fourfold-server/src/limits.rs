@@ -1,6 +1,15 @@
-//! Every maximum of the wire: what it bounds, its unit, and why it is what it is.
+//! Every maximum of the wire: what it bounds, its unit, and why it is what it is. One that can be configured is here as its default, `docs/limits.md`
+//! is made of this file, and [`Limits`] is what judges by those that are counted.
+
+mod live;
+mod options;
 
 use std::time::Duration;
+
+pub use live::Limits;
+pub use options::{LimitOptions, PerAddress};
+
+use crate::gcra::Rate;
 
 /// The longest request target, in bytes. A stream name of 1,024 bytes may be percent-encoded to three times its length; the query adds little.
 pub const URL_BYTES_MAX: usize = 8 * 1024;
@@ -61,7 +70,7 @@ pub const HEAD_WAIT_MAX: Duration = Duration::from_secs(15);
 /// How long a request body may take to arrive. 16 MiB in this time is 2.2 Mbit/s.
 pub const BODY_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// A request body, in bytes, unless configured otherwise. Records are held in memory while they are made durable.
+/// Setting `body-max`. A request body, in bytes; beyond it 413. Records are held in memory while they are made durable.
 pub const BODY_BYTES_MAX_DEFAULT: usize = 16 * 1024 * 1024;
 
 /// One catch-up answer, in bytes of records (or one record, if that is larger).
@@ -73,7 +82,7 @@ pub const ANSWER_RECORDS_MAX: usize = 10_000;
 /// `timeout=`: proxies that cut at 60 s are common.
 pub const LONG_POLL_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// A long poll without `timeout=` waits so long, unless configured otherwise: below the 30 s at which some proxies cut.
+/// Setting `long-poll-timeout`. A long poll without `timeout=` waits so long: below the 30 s at which some proxies cut.
 pub const LONG_POLL_WAIT_DEFAULT: Duration = Duration::from_secs(20);
 
 /// `linger=`: later than this, news are not news.
@@ -148,30 +157,99 @@ pub const TTL_SECONDS_MAX: u64 = 100 * 365 * 24 * 3600;
 /// Accepted sockets waiting for their shard.
 pub const HANDOVER_MAX: usize = 1_024;
 
+/// Setting `connections-per-address`. Connections of one address at once: an IPv4 address, or an IPv6 /64, which is what one line is given. Beyond it
+/// 429. A large office behind one address fits; one machine alone cannot take all places. Not for this machine itself, unless it is set.
+pub const CONNECTIONS_PER_ADDRESS_DEFAULT: u32 = 1_000;
+
+/// Setting `requests-per-address`. Requests of one address, in a second and at once; beyond it 429. Thousands of pollers behind one address fit,
+/// and one address alone does not fill a core. Not for this machine itself, unless it is set.
+pub const REQUESTS_PER_ADDRESS_DEFAULT: Rate = Rate::per_second(1_000, 5_000);
+
+/// Setting `appends-per-address`. Appends of one address, in a second and at once, over HTTP and WebSocket together; beyond it 429. Each is a sync of
+/// the disk, shared with others. Not for this machine itself, unless it is set.
+pub const APPENDS_PER_ADDRESS_DEFAULT: Rate = Rate::per_second(500, 2_000);
+
+/// Setting `connections-max`. Connections in all, unless it is set: what the limit of open files leaves, or this. Beyond it 503.
+pub const CONNECTIONS_MAX_DEFAULT: usize = 100_000;
+
+/// Setting `requests-per-token`. Requests of whom a token was given to, in a second and at once; beyond it 429. Not by default: whoever hands
+/// out tokens knows what they are for, and all of a backend may share one.
+pub const REQUESTS_PER_TOKEN_DEFAULT: Option<Rate> = None;
+
+/// Setting `appends-per-token`. Appends of whom a token was given to, in a second and at once; beyond it 429. Not by default, for the same reason.
+pub const APPENDS_PER_TOKEN_DEFAULT: Option<Rate> = None;
+
+/// Setting `appends-per-stream`. Appends to one stream, whoever sends them, in a second and at once; beyond it 429. Not by default: a stream is as fast
+/// as the disk. It is counted anew when nobody has used the stream for long.
+pub const APPENDS_PER_STREAM_DEFAULT: Option<Rate> = None;
+
+/// Setting `record-max`. One record, in bytes; beyond it 413. Not by default: `body-max` bounds it.
+pub const RECORD_BYTES_MAX_DEFAULT: Option<usize> = None;
+
+/// Setting `batch-max`. Records of one append; beyond it 413. Not by default: never more than 100,000, since each costs some 40 bytes beside its own.
+pub const BATCH_RECORDS_MAX_DEFAULT: Option<usize> = None;
+
+/// Setting `bodies-max`. Bodies and WebSocket messages that have come in part, all together, in bytes; beyond it 503 and close code 1013. Without it
+/// each connection could hold a whole body's worth. A buffer that grows may take twice as much for a moment.
+pub const BODIES_BYTES_MAX_DEFAULT: usize = 256 * 1024 * 1024;
+
+/// Setting `unsent-max`. What is held for readers that take no more at the moment, all together, in bytes. One that stalls beyond it is let go at
+/// once and not only after `STALL_WAIT_MAX`: it has its offset and can come back.
+pub const UNSENT_BYTES_TOTAL_MAX_DEFAULT: usize = 256 * 1024 * 1024;
+
+/// Addresses, and tokens, that are remembered with what they may still do: about 150 bytes each. While so many are in use at once, whoever comes new
+/// shares one account with all others who come new.
+pub const CALLERS_MAX: usize = 65_536;
+
+/// A PROXY header, in bytes. The text form has at most 107; this leaves room for the extensions that load balancers send.
+pub const PROXY_HEADER_BYTES_MAX: usize = 1_024;
+
+/// How long a PROXY header may take to arrive: a proxy sends it with its first packet.
+pub const PROXY_HEADER_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// What is read of `X-Forwarded-For` or `Forwarded`, in bytes. If there is more, the proxy itself is the caller.
+pub const FORWARDED_BYTES_MAX: usize = 4 * 1024;
+
+/// Proxies behind each other. If there are more, the proxy itself is the caller.
+pub const FORWARDED_HOPS_MAX: usize = 32;
+
 #[cfg(test)]
 mod tests {
-    /// A row for each constant above, from its own words.
-    fn table() -> String {
-        let mut rows = String::from("| limit | is | why |\n|---|---|---|\n");
+    /// Rows for the constants above, from their own words: those that can be set, and those that cannot.
+    fn tables() -> (String, String) {
+        let mut set = String::from("| setting | unless set | is, and why |\n|---|---|---|\n");
+        let mut fixed = String::from("| limit | is | why |\n|---|---|---|\n");
         let mut words = Vec::new();
         for line in include_str!("limits.rs").lines() {
             if let Some(text) = line.strip_prefix("/// ") {
                 words.push(text.trim());
             } else if let Some((name, value)) = line.strip_prefix("pub const ").and_then(|c| c.split_once(": ")) {
                 let (_, value) = value.split_once(" = ").expect("a constant has a value");
-                let value = value.trim_end_matches(';').replace("Duration::from_secs(", "").replace(')', " s");
-                rows += &format!("| `{name}` | {value} | {} |\n", words.join(" "));
+                let value = value.trim_end_matches(';').replace("Duration::from_secs(", "").replace("None", "none");
+                let value = match value.strip_prefix("Rate::per_second(").and_then(|rate| rate.split_once(", ")) {
+                    Some((count, burst)) => format!("{count}/s burst {}", burst.trim_end_matches(')')),
+                    None => value.replace(')', " s"),
+                };
+                let text = words.join(" ");
+                match text.strip_prefix("Setting `").and_then(|text| text.split_once("`. ")) {
+                    Some((setting, text)) => set += &format!("| `{setting}` | {value} | {text} |\n"),
+                    None => fixed += &format!("| `{name}` | {value} | {text} |\n"),
+                }
                 words.clear();
             }
         }
-        rows
+        (set, fixed)
     }
 
     #[test]
     fn the_limits_table_is_true() {
-        let page = include_str!("../../../docs/protocol.md");
-        let (_, rest) = page.split_once("`the_limits_table_is_true` -->\n").expect("the page has the mark");
-        let (found, _) = rest.split_once("<!-- /limits -->").expect("the page has the end mark");
-        assert_eq!(found, table(), "docs/protocol.md: replace the table of limits by\n{}", table());
+        let page = include_str!("../../../docs/limits.md");
+        let (set, fixed) = tables();
+        for (mark, table) in [("settings", set), ("limits", fixed)] {
+            let begin = format!("<!-- {mark}: generated, see the test `the_limits_table_is_true` -->\n");
+            let (_, rest) = page.split_once(&begin).expect("the page has the mark");
+            let (found, _) = rest.split_once(&format!("<!-- /{mark} -->")).expect("the page has the end mark");
+            assert_eq!(found, table, "docs/limits.md: replace the table of {mark} by\n{table}");
+        }
     }
 }

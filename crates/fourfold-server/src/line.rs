@@ -12,6 +12,7 @@ use bytes::{Buf, Bytes};
 use tokio::{io::ReadBuf, time::timeout};
 
 use crate::{
+    budget,
     limits::{LINGERING_CLOSE_BYTES_MAX, LINGERING_CLOSE_MAX, STALL_WAIT_MAX, STRAY_BYTES_MAX},
     socket::Socket,
 };
@@ -34,7 +35,7 @@ pub(crate) fn write_some(socket: &Socket, bytes: &[u8]) -> Box<[u8]> {
     bytes[written..].into()
 }
 
-/// Writes all of it. Errors: the client is gone, or took no byte for [`STALL_WAIT_MAX`].
+/// Writes all of it. Errors: the client is gone, or took no byte for [`STALL_WAIT_MAX`], or too much is held already for clients that take none.
 ///
 /// Not cancel-safe: dropped midway, some bytes may have been written.
 pub(crate) async fn write_all(socket: &Socket, bytes: impl Into<Bytes>) -> io::Result<()> {
@@ -47,6 +48,12 @@ pub(crate) async fn write_all(socket: &Socket, bytes: impl Into<Bytes>) -> io::R
 }
 
 async fn write_rest(socket: &Socket, mut rest: Bytes) -> io::Result<()> {
+    let mut held = budget::of_unsent();
+    if !held.reach(rest.len()) {
+        // It has its offset, and comes back when it can read.
+        tracing::debug!(bytes = rest.len(), max = held.max(), "a stalled reader is let go: unsent-max");
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
     while !rest.is_empty() {
         timeout(STALL_WAIT_MAX, socket.writable()).await.map_err(|_| io::ErrorKind::TimedOut)??;
         rest = write_now(socket, rest)?;

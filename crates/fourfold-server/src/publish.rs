@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use fourfold_protocol::Kind;
 use fourfold_protocol::{
     Code, Refusal, Start, StreamName,
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use crate::{
     access::host,
     answer::{self, Answer},
+    budget::{self, Taken},
     call::calls_only,
     context::{Context, gone, not_found, unavailable},
     limits::{PRODUCER_ID_BYTES_MAX, TTL_SECONDS_MAX},
@@ -52,10 +53,19 @@ impl Body {
         if hyper::body::Body::size_hint(&incoming).lower() > bytes_max as u64 {
             return Err(too_large());
         }
-        match timeout(wait_max, Limited::new(incoming, bytes_max).collect()).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
-            Ok(Err(e)) => {
+        let mut held = budget::of_bodies();
+        match timeout(wait_max, gathered(Limited::new(incoming, bytes_max), &mut held)).await {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(Unread::NoRoom)) => {
+                let max = held.max();
+                let detail = format!("{max} bytes of bodies are under way already: nothing was done; come back later");
+                Err(Refusal::new(Code::Overloaded, detail)
+                    .with("limit", "bodies-max")
+                    .with("max", max)
+                    .with("retryAfter", fastrand::u64(1..=3)))
+            }
+            Ok(Err(Unread::Broken(e))) if e.is::<LengthLimitError>() => Err(too_large()),
+            Ok(Err(Unread::Broken(e))) => {
                 Err(Refusal::new(Code::BadRequest, format!("the body broke off or is not framed as announced: {e}")))
             }
             Err(_) => {
@@ -67,6 +77,25 @@ impl Body {
             }
         }
     }
+}
+
+/// Why a body is not whole.
+enum Unread {
+    NoRoom,
+    Broken(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// All of a body, copied out of the read buffers, which are larger than what is in them.
+async fn gathered(mut incoming: Limited<Incoming>, held: &mut Taken) -> Result<Bytes, Unread> {
+    let mut body = BytesMut::new();
+    while let Some(frame) = incoming.frame().await {
+        let Ok(data) = frame.map_err(Unread::Broken)?.into_data() else { continue };
+        if !held.reach(body.len() + data.len()) {
+            return Err(Unread::NoRoom);
+        }
+        body.extend_from_slice(&data);
+    }
+    Ok(body.freeze())
 }
 
 pub(crate) async fn put(parts: &Parts, body: Body, name: &StreamName, context: &Context) -> Result<Answer, Refusal> {
@@ -117,6 +146,7 @@ pub(crate) async fn put(parts: &Parts, body: Body, name: &StreamName, context: &
     }
     // An empty body is no record, also where an empty text would not be JSON.
     let records = if body.is_empty() { Vec::new() } else { split(Kind::of(&content_type), &body)? };
+    context.limits.sizes(&records)?;
     let wish = Create { records, content_type, ..wish };
     let created = context.engine.create(name, wish).await.map_err(|e| not_created(e, name))?;
     let stream = &created.stream;
@@ -281,10 +311,12 @@ pub(crate) fn append(
     append: Append,
     context: &Context,
 ) -> impl Future<Output = Result<Appended, Refusal>> + Send + use<> {
-    let pending = context.engine.append(stream, append);
-    let answered = stream.answer(context.shard, pending);
+    let pending = match context.limits.batch(stream.meter(), &append.records) {
+        Ok(()) => Ok(stream.answer(context.shard, context.engine.append(stream, append))),
+        Err(refusal) => Err(refusal),
+    };
     let stream = Arc::clone(stream);
-    async move { answered.await.map_err(|e| refused(e, &stream)) }
+    async move { pending?.await.map_err(|e| refused(e, &stream)) }
 }
 
 fn refused(error: AppendError, stream: &Stream) -> Refusal {

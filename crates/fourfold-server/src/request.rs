@@ -13,6 +13,7 @@ use http_body_util::Empty;
 
 use crate::{
     access, answer, call,
+    caller::Caller,
     connection::Reply,
     context::Context,
     control,
@@ -77,50 +78,76 @@ pub(crate) fn read(bytes: &[u8], body_bytes_max: usize) -> Option<(Plain, usize)
 }
 
 impl Plain {
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        self.request.headers()
+    }
+
     /// What it gets, and whether the client will send another request behind it.
-    pub(crate) async fn answer(self, context: Arc<Context>) -> (Reply, bool) {
+    pub(crate) async fn answer(self, context: Arc<Context>, caller: Arc<Caller>) -> (Reply, bool) {
         let goes_on = keeps_alive(&self.request);
-        (self.readable_reply(&context, &mut None).await, goes_on)
+        (self.readable_reply(&context, &caller, &mut None).await, goes_on)
     }
 
     /// The same, and the shard learns from it.
-    pub(crate) async fn answer_and_learn(self, context: Arc<Context>, asking: Asking) -> (Reply, bool) {
+    pub(crate) async fn answer_and_learn(
+        self,
+        context: Arc<Context>,
+        caller: Arc<Caller>,
+        asking: Asking,
+    ) -> (Reply, bool) {
         let goes_on = keeps_alive(&self.request);
         let mut grounds = None;
-        let reply = self.readable_reply(&context, &mut grounds).await;
+        let reply = self.readable_reply(&context, &caller, &mut grounds).await;
         if let (Reply::Whole(answer), Some(grounds), true) = (&reply, grounds, goes_on) {
             context.polls.learn(asking, grounds, answer);
         }
         (reply, goes_on)
     }
 
-    async fn readable_reply(self, context: &Arc<Context>, grounds: &mut Option<Grounds>) -> Reply {
+    async fn readable_reply(self, context: &Arc<Context>, caller: &Caller, grounds: &mut Option<Grounds>) -> Reply {
         let page = access::page_with_cookies(self.request.headers(), context);
-        let reply = self.reply(context, grounds).await.unwrap_or_else(Reply::from);
+        let reply = self.reply(context, caller, grounds).await.unwrap_or_else(Reply::from);
         reply.readable_by(page)
     }
 
-    async fn reply(self, context: &Arc<Context>, grounds: &mut Option<Grounds>) -> Result<Reply, Refusal> {
+    async fn reply(
+        self,
+        context: &Arc<Context>,
+        caller: &Caller,
+        grounds: &mut Option<Grounds>,
+    ) -> Result<Reply, Refusal> {
         let Self { request, body } = self;
-        check_head(&request)?;
+        admit(&request, caller, context)?;
         let name = request.uri().path().strip_prefix(STREAMS).expect("it was read because it begins so");
         let name = StreamName::parse(name)?;
         if request.method() == Method::GET {
-            let admitted = access::admit(&request, access::reading(&request), name.as_str(), None, context).await?;
+            let admitted =
+                access::admit(&request, access::reading(&request), name.as_str(), caller.address(), context).await?;
             return subscribe::get(&request, &name, admitted, context, grounds).await;
         }
         if name.is_call() {
-            return call::post(&request, &name, None, context).await.map(Reply::Whole);
+            return call::post(&request, &name, caller.address(), context).await.map(Reply::Whole);
         }
-        access::admit(&request, Verb::Append, name.as_str(), None, context).await?;
+        access::admit(&request, Verb::Append, name.as_str(), caller.address(), context).await?;
         let (parts, _) = request.into_parts();
         let done = publish::begin(&parts, Body::Whole(body), &name, context).await?;
         Ok(Reply::Appending(Box::pin(async move { done.await.unwrap_or_else(|refusal| answer::refusal(&refusal)) })))
     }
 }
 
-/// What holds for every request, whatever it asks for.
-pub(crate) fn check_head<B>(request: &Request<B>) -> Result<(), Refusal> {
+/// What holds for every request, whatever it asks for, before anything else is looked at.
+///
+/// Errors: its head is too large, or there were too many of its caller.
+pub(crate) fn admit<B>(request: &Request<B>, caller: &Caller, context: &Context) -> Result<(), Refusal> {
+    context.limits.request(caller)?;
+    check_head(request)?;
+    if request.method() == Method::POST && request.uri().path().starts_with(STREAMS) {
+        context.limits.append(caller)?;
+    }
+    Ok(())
+}
+
+fn check_head<B>(request: &Request<B>) -> Result<(), Refusal> {
     let url = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if url > URL_BYTES_MAX {
         return Err(Refusal::new(

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -25,8 +25,8 @@ use crate::{
     Settings, answer, connection,
     context::{Context, Drain, Seat},
     known_polls::KnownPolls,
-    limits::{BACKLOG, HANDOVER_MAX, UNSENT_BYTES_MAX},
-    tls_connection,
+    limits::{BACKLOG, HANDOVER_MAX, Limits, UNSENT_BYTES_MAX},
+    proxy_protocol, tls_connection,
 };
 
 /// A listening server.
@@ -35,6 +35,7 @@ pub struct Server {
     listener: TcpListener,
     settings: Settings,
     drain: Arc<Drain>,
+    limits: Arc<Limits>,
 }
 
 /// How many connections a server has; goes on to tell while it runs.
@@ -52,7 +53,8 @@ impl Server {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?; // A restart must not wait for the connections of the last life.
         socket.bind(address)?;
-        Ok(Self { listener: socket.listen(BACKLOG)?, settings, drain: Arc::default() })
+        let limits = Arc::new(Limits::new(settings.limits.clone()));
+        Ok(Self { listener: socket.listen(BACKLOG)?, settings, drain: Arc::default(), limits })
     }
 
     /// The address that it listens on, with the port that was given if the port was 0.
@@ -64,6 +66,12 @@ impl Server {
     #[must_use]
     pub fn connections(&self) -> Connections {
         Connections(Arc::clone(&self.drain))
+    }
+
+    /// The limits in force, to put others in force while the server runs.
+    #[must_use]
+    pub fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.limits)
     }
 
     /// Serves until `stop` completes, and then drains: no new connection is accepted, every reader is told goodbye with a time after which to come
@@ -92,13 +100,14 @@ impl Server {
                 subscriptions: subscriptions.clone(),
                 calls: calls.clone(),
                 polls: KnownPolls::default(),
+                limits: Arc::clone(&self.limits),
             });
             let (handover, sockets) = mpsc::channel(HANDOVER_MAX);
             threads.push(start_shard(relay, context, sockets, ending.clone())?);
             handovers.push(handover);
         }
         tokio::select! {
-            () = accept(&self.listener, &handovers, &drain, &settings) => {}
+            () = accept(&self.listener, &handovers, &drain, &settings, &self.limits) => {}
             () = stop => {}
         }
         drop(self.listener);
@@ -149,14 +158,15 @@ fn start_shard(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let shard = relay.shard().index();
     thread::Builder::new().name(format!("fourfold-{shard}")).spawn(move || {
+        context.limits.budgets.enter();
         runtime.block_on(async move {
             tokio::spawn(relay.run());
             while let Some((socket, seat)) = sockets.recv().await {
                 match TcpStream::from_std(socket) {
-                    Ok(socket) => match &context.settings.tls {
-                        None => connection::spawn(socket.into(), Bytes::new(), Arc::clone(&context), seat),
-                        Some(tls) => tls_connection::spawn(socket, tls.config(), Arc::clone(&context), seat),
-                    },
+                    Ok(socket) if seat.peer().is_proxy() && context.limits.options().proxy_protocol => {
+                        drop(tokio::spawn(announced(socket, Arc::clone(&context), seat)));
+                    }
+                    Ok(socket) => begin(socket, Arc::clone(&context), seat),
                     Err(error) => tracing::warn!(%error, "a socket could not be registered"),
                 }
             }
@@ -167,14 +177,43 @@ fn start_shard(
     })
 }
 
-async fn accept(listener: &TcpListener, handovers: &[Handover], drain: &Arc<Drain>, settings: &Settings) {
-    let Settings { connections_max, .. } = *settings;
+/// From here on whoever is connected speaks.
+fn begin(socket: TcpStream, context: Arc<Context>, seat: Seat) {
+    match &context.settings.tls {
+        None => connection::spawn(socket.into(), Bytes::new(), context, seat),
+        Some(tls) => tls_connection::spawn(socket, tls.config(), Arc::clone(&context), seat),
+    }
+}
+
+/// A proxy that we trust has connected, and says for whom before anything else.
+async fn announced(mut socket: TcpStream, context: Arc<Context>, seat: Seat) {
+    let limits = &context.limits;
+    let peer = match proxy_protocol::read(&mut socket).await {
+        Ok(Some(client)) => limits.connect(&limits.peer(client)),
+        Ok(None) => return begin(socket, context, seat),
+        Err(error) => return tracing::info!(%error, "a proxy did not say for whom it connects"),
+    };
+    match peer {
+        Ok(peer) => begin(socket, context, seat.announced(peer)),
+        // A word about being turned away would cost a handshake.
+        Err(_) if context.settings.tls.is_some() => {}
+        Err(refusal) => turn_away(&socket, &refusal),
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    handovers: &[Handover],
+    drain: &Arc<Drain>,
+    settings: &Settings,
+    limits: &Limits,
+) {
     // A word about being turned away would cost a handshake.
     let speaks_tls = settings.tls.is_some();
     let mut next = 0;
     loop {
-        let socket = match listener.accept().await {
-            Ok((socket, _)) => socket,
+        let (socket, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, most likely: those who are here go on, and leave.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -182,11 +221,14 @@ async fn accept(listener: &TcpListener, handovers: &[Handover], drain: &Arc<Drai
                 continue;
             }
         };
-        let Some(seat) = drain.seat(connections_max) else {
-            if !speaks_tls {
-                turn_away(&socket, connections_max);
+        let seat = match seat(address.ip(), drain, limits) {
+            Ok(seat) => seat,
+            Err(refusal) => {
+                if !speaks_tls {
+                    turn_away(&socket, &refusal);
+                }
+                continue;
             }
-            continue;
         };
         if let Err(error) = prepare(&socket) {
             tracing::debug!(%error, "a socket was gone before it could be prepared");
@@ -212,11 +254,21 @@ fn prepare(socket: &TcpStream) -> io::Result<()> {
     SockRef::from(socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
 }
 
-fn turn_away(socket: &TcpStream, connections_max: usize) {
-    let detail = format!("all {connections_max} connections are taken: come back later");
-    let refusal = Refusal::new(Code::Overloaded, detail).with("retryAfter", 5);
+/// A place for a connection from this address. Errors: all are taken, or all that one address may have.
+fn seat(address: IpAddr, drain: &Arc<Drain>, limits: &Limits) -> Result<Seat, Refusal> {
+    let max = limits.options().connections_max;
+    let place = drain.place(max).ok_or_else(|| {
+        Refusal::new(Code::Overloaded, format!("all {max} connections are taken: come back later"))
+            .with("limit", "connections-max")
+            .with("max", max)
+            .with("retryAfter", fastrand::u64(5..=10))
+    })?;
+    Ok(Seat::new(place, limits.connect(&limits.peer(address))?))
+}
+
+fn turn_away(socket: &TcpStream, refusal: &Refusal) {
     // As much as fits at once; whoever is turned away is not waited for.
-    let _ = socket.try_write(&answer::last_words(&refusal));
+    let _ = socket.try_write(&answer::last_words(refusal));
 }
 
 #[cfg(test)]

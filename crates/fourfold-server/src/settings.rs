@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    Access, CallOptions, Extra, Origins, SubscriptionOptions, Tls,
+    Access, CallOptions, Extra, LimitOptions, Origins, SubscriptionOptions, Tls,
     limits::{BODY_BYTES_MAX_DEFAULT, BODY_WAIT_MAX, HEAD_WAIT_MAX, LONG_POLL_WAIT_DEFAULT},
 };
 
@@ -18,8 +18,8 @@ pub struct Settings {
     pub head_wait_max: Duration,
     /// How long a request body may take to arrive.
     pub body_wait_max: Duration,
-    /// Connections at once; beyond it they are told to come back later.
-    pub connections_max: usize,
+    /// How much anybody may have, and do; also all together.
+    pub limits: LimitOptions,
     /// After a goodbye, connections that have not ended by themselves are cut after so long.
     pub drain_deadline: Duration,
     /// Goodbyes ask clients to come back spread over so long.
@@ -45,7 +45,7 @@ impl Default for Settings {
             body_bytes_max: BODY_BYTES_MAX_DEFAULT,
             head_wait_max: HEAD_WAIT_MAX,
             body_wait_max: BODY_WAIT_MAX,
-            connections_max: 100_000,
+            limits: LimitOptions::default(),
             drain_deadline: Duration::from_secs(10),
             drain_spread: Duration::from_secs(5),
             subscriptions: SubscriptionOptions::default(),

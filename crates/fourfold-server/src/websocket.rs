@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     access::{AGREED_SUBPROTOCOL, agreed_subprotocol},
+    budget::{self, Taken},
     line,
 };
 
@@ -85,6 +86,8 @@ pub struct Socket {
     agreed: Option<Agreed>,
     /// What was read and not looked at yet.
     unread: Option<Box<Bytes>>,
+    /// There while a message has come in part.
+    held: Option<Box<Taken>>,
     limits: Limits,
 }
 
@@ -102,7 +105,7 @@ impl Socket {
         message_bytes_max: usize,
     ) -> Self {
         let unread = (!unread.is_empty()).then(|| Box::new(unread));
-        Self { socket, reader: Reader::new(agreed), agreed, unread, limits: Limits { message_bytes_max } }
+        Self { socket, reader: Reader::new(agreed), agreed, unread, held: None, limits: Limits { message_bytes_max } }
     }
 
     /// The compression that both sides understand.
@@ -194,7 +197,17 @@ impl Socket {
     }
 
     fn feed(&mut self, input: &mut &[u8]) -> Option<Result<Event, Broken>> {
-        INFLATER.with_borrow_mut(|inflater| self.reader.feed(input, &self.limits, inflater).transpose())
+        let event = INFLATER.with_borrow_mut(|inflater| self.reader.feed(input, &self.limits, inflater).transpose());
+        match self.reader.held() {
+            0 => self.held = None,
+            bytes if !self.held.get_or_insert_with(|| Box::new(budget::of_bodies())).reach(bytes) => {
+                (self.reader, self.held) = (Reader::new(self.agreed), None); // What has come of it is not kept while we say so.
+                *input = &[];
+                return Some(Err(Broken::NoRoom));
+            }
+            _ => {}
+        }
+        event
     }
 }
 

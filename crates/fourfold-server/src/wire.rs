@@ -24,6 +24,7 @@ use tokio::{
 
 use crate::{
     answer,
+    budget::{self, Taken},
     limits::{HEAD_BUFFER_BYTES, URL_BYTES_MAX},
     socket::Socket,
 };
@@ -44,7 +45,14 @@ pub(crate) struct Wire {
     pub(crate) refused: bool,
     stall_wait_max: Duration,
     /// There while the client takes nothing.
-    stalled: Option<Pin<Box<Sleep>>>,
+    stalled: Option<Stalled>,
+}
+
+/// Until when a client that takes nothing is waited for, and what is held for it.
+#[derive(Debug)]
+struct Stalled {
+    until: Pin<Box<Sleep>>,
+    held: Taken,
 }
 
 /// What the service tells the wire.
@@ -130,20 +138,30 @@ impl Wire {
     }
 
     /// hyper has no deadline for writing: a client that asks and takes nothing would keep its answer in memory for ever.
-    fn poll_stalled(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn poll_stalled(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Poll<io::Result<usize>>,
+        unsent: usize,
+    ) -> Poll<io::Result<usize>> {
         if result.is_ready() {
             self.stalled = None;
             return result;
         }
-        let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(self.stall_wait_max)));
-        ready!(timer.as_mut().poll(cx));
+        let wait = self.stall_wait_max;
+        let begin = || Stalled { until: Box::pin(sleep(wait)), held: budget::of_unsent() };
+        let stalled = self.stalled.get_or_insert_with(begin);
+        if !stalled.held.reach(unsent) {
+            return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+        }
+        ready!(stalled.until.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.instead.is_empty() {
             let result = Pin::new(&mut self.socket).poll_write(cx, &self.instead);
-            let written = ready!(self.poll_stalled(cx, result))?;
+            let written = ready!(self.poll_stalled(cx, result, 0))?;
             self.instead.advance(written);
         }
         Poll::Ready(Ok(()))
@@ -172,7 +190,7 @@ impl AsyncWrite for Wire {
             return Poll::Ready(Ok(buf.len()));
         }
         let result = Pin::new(&mut self.socket).poll_write(cx, buf);
-        self.poll_stalled(cx, result)
+        self.poll_stalled(cx, result, buf.len())
     }
 
     fn poll_write_vectored(
@@ -185,7 +203,8 @@ impl AsyncWrite for Wire {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         let result = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
-        self.poll_stalled(cx, result)
+        let unsent = bufs.iter().map(|buf| buf.len()).sum();
+        self.poll_stalled(cx, result, unsent)
     }
 
     fn is_write_vectored(&self) -> bool {

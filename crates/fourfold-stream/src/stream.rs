@@ -52,6 +52,8 @@ pub struct Stream {
     roused: AtomicU64,
     state: Mutex<State>,
     shards: Box<[Waiting]>,
+    /// See [`meter`](Self::meter).
+    meter: AtomicU64,
     /// The stream is in the watch's list already.
     pub(crate) noted: AtomicBool,
     relay: Relay,
@@ -117,6 +119,7 @@ impl Stream {
             config,
             word: AtomicU64::new(tail.word()),
             roused: AtomicU64::new(0),
+            meter: AtomicU64::new(0),
             state: Mutex::new(State {
                 oldest,
                 recent_from: tail.position,
@@ -292,6 +295,11 @@ impl Stream {
 
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// A number for whoever counts what is appended here: kept while the stream is hot, never looked at.
+    pub fn meter(&self) -> &AtomicU64 {
+        &self.meter
     }
 
     /// What a sleeper compares: it differs once the stream has moved, has ended, or was roused.

@@ -3,6 +3,7 @@
 
 mod access;
 mod calls;
+mod limits;
 mod settings;
 mod tls;
 mod typed;
@@ -11,7 +12,7 @@ mod units;
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
 use fourfold_calls::{CallConfig, limits::CALLS_LIMIT};
-use fourfold_server::Origins;
+use fourfold_server::{LimitOptions, Origins};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub(crate) use settings::Flags;
@@ -41,8 +42,8 @@ pub(crate) struct ServeConfig {
     pub drain_deadline: Duration,
     /// Over how long the readers' return is spread.
     pub drain_spread: Duration,
-    /// How many connections may be open at once.
-    pub connections_max: usize,
+    /// How much anybody may have, and do.
+    pub limits: LimitOptions,
     /// What can be called, by name.
     pub calls: BTreeMap<String, CallConfig>,
     /// How many calls may run at once.
@@ -145,7 +146,6 @@ const DRAIN_MAX: Duration = Duration::from_secs(60 * 60); // No supervisor waits
 const BODY_BYTES_MIN: u64 = 1 << 10; // Below it even a small JSON record is refused.
 const BODY_BYTES_MAX: u64 = 1 << 30; // A body is held in memory whole.
 const THREADS_MAX: u64 = 1024; // More threads than any machine here has cores is a typing error.
-const CONNECTIONS_LIMIT: u64 = 10_000_000; // About 80 GB of kernel and process memory: beyond one machine.
 const FILES_RESERVED: u64 = 512; // For the engine's own files, the listener, and the standard streams.
 
 impl ServeConfig {
@@ -181,7 +181,7 @@ impl ServeConfig {
             let all = thread::available_parallelism().map_or(1, NonZeroUsize::get);
             NonZeroUsize::new(all - 1).unwrap_or(NonZeroUsize::MIN)
         };
-        let files_left = files_max.saturating_sub(FILES_RESERVED).clamp(16, CONNECTIONS_LIMIT);
+        let files_left = files_max.saturating_sub(FILES_RESERVED).clamp(16, limits::CONNECTIONS_LIMIT);
         let drain = |text: &str| within(units::duration(text)?, Duration::ZERO, DRAIN_MAX);
         let in_data_dir = match &engine {
             Engine::Embedded { data_dir, .. } => Some(data_dir.join(crate::control_socket::NAME)),
@@ -212,11 +212,9 @@ impl ServeConfig {
             },
             drain_deadline: required(typed, &DRAIN_DEADLINE, drain)?,
             drain_spread: required(typed, &DRAIN_SPREAD, drain)?,
-            connections_max: to_usize(
-                optional(typed, &CONNECTIONS_MAX, |text| count(text, CONNECTIONS_LIMIT))?.unwrap_or(files_left),
-            ),
             access: typed.access.clone(),
             insecure_open: insecure_open(typed)?,
+            limits: limits::understand(typed, files_left)?,
             calls: typed.calls.clone(),
             calls_max: required(typed, &CALLS_MAX, calls_count)?,
             calls_per_caller: required(typed, &CALLS_PER_CALLER, calls_count)?,
@@ -371,7 +369,7 @@ mod tests {
         );
         assert_eq!(config.body_bytes_max, 16 << 20);
         assert_eq!(config.retention, Retention::default());
-        assert_eq!(config.connections_max, 4096 - 512);
+        assert_eq!(config.limits, LimitOptions { connections_max: 4096 - 512, ..LimitOptions::default() });
     }
 
     #[test]
@@ -408,7 +406,7 @@ mod tests {
         let (_dir, path) = file("# a comment\nengine = 'memory'\nlisten-on = '0.0.0.0:1'\n");
         let error = understood(&flags(&[]), &[("FOURFOLD_CONFIG", &path)]).unwrap_err().to_string();
         assert!(
-            error.starts_with(&format!("{path} line 3: unknown key 'listen-on'; the keys are listen, data-dir")),
+            error.starts_with(&format!("{path} line 3: unknown key 'listen-on'; the keys are listen, ")),
             "{error}"
         );
     }
@@ -483,6 +481,15 @@ mod tests {
             ("body-max", "2GiB"),
             ("threads", "1025"),
             ("connections-max", "-1"),
+            ("connections-per-address", "many"),
+            ("requests-per-address", "100"),
+            ("appends-per-token", "0/s"),
+            ("record-max", "16MB"),
+            ("batch-max", "0"),
+            ("bodies-max", "1KiB"),
+            ("trusted-proxies", "localhost"),
+            ("forwarded-header", "x-real-ip"),
+            ("proxy-protocol", "yes"),
             ("retention-age", "500ms"),
             ("retention-records", "0"),
             ("data-dir", ""),

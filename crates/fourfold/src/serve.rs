@@ -89,7 +89,7 @@ pub(crate) fn serve(
         let settings = Settings {
             long_poll_timeout: config.long_poll_timeout,
             body_bytes_max: config.body_bytes_max,
-            connections_max: config.connections_max,
+            limits: config.limits.clone(),
             drain_deadline: config.drain_deadline,
             drain_spread: config.drain_spread,
             // Whoever reaches a server that listens to the world should not reach its machine through it.

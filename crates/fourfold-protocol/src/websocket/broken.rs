@@ -33,6 +33,8 @@ pub enum Broken {
     InvalidUtf8,
     /// A message longer than [`Limits::message_bytes_max`](super::Limits::message_bytes_max).
     MessageTooBig,
+    /// Nothing that it did itself: too much has come of too many messages that are not whole yet.
+    NoRoom,
 }
 
 impl Broken {
@@ -42,6 +44,7 @@ impl Broken {
         match self {
             Self::InvalidUtf8 => CloseCode::InvalidUtf8,
             Self::MessageTooBig => CloseCode::MessageTooBig,
+            Self::NoRoom => CloseCode::Overloaded,
             _ => CloseCode::ProtocolError,
         }
     }
@@ -62,6 +65,7 @@ impl fmt::Display for Broken {
             Self::InvalidDeflate => "the compressed data is damaged",
             Self::InvalidUtf8 => "the text is not UTF-8",
             Self::MessageTooBig => "the message is too big",
+            Self::NoRoom => "too many messages are under way in parts",
         })
     }
 }

@@ -33,6 +33,7 @@ codes! {
     InvalidUtf8 = 1007, "invalid-utf8", "The client sent text that is not UTF-8.";
     MessageTooBig = 1009, "message-too-big", "The client sent a message over the limit.";
     Internal = 1011, "internal", "The server failed.";
+    Overloaded = 1013, "overloaded", "Too much is under way on all connections together: come back later.";
     TokenExpired = 4401, "token-expires", "The token ends, or no longer permits this: come back with another one.";
     StreamDeleted = 4404, "stream-deleted", "The stream was deleted or has expired.";
 }

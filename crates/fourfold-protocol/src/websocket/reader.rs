@@ -82,6 +82,14 @@ impl Reader {
         outcome
     }
 
+    /// What is held of a message that is not whole yet, in bytes; 0 between messages.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.partial
+            .as_ref()
+            .map_or(0, |partial| partial.message.as_ref().map_or(1, |message| message.data.len().max(1)))
+    }
+
     /// Whether part of a frame or message is held: a client that keeps it so for long may be up to no good.
     #[must_use]
     pub fn is_partial(&self) -> bool {

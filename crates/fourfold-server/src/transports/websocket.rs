@@ -69,7 +69,7 @@ impl WebSocket {
         let socket = Socket::on(socket, unread, agreed, context.settings.body_bytes_max);
         let pulse = self.heartbeat.map(|heartbeat| Box::new(Pulse::new(heartbeat, Instant::now())));
         let mut conversation =
-            Conversation { cursor: self.cursor, socket, appends: None, pulse, pass: self.pass, context, _seat: seat };
+            Conversation { cursor: self.cursor, socket, appends: None, pulse, pass: self.pass, context, seat };
         // A block and not an async fn: that would keep its arguments twice.
         let head = Bytes::from(switching(&accept, agreed, protocol));
         async move {
@@ -95,7 +95,7 @@ struct Conversation {
     /// There unless everybody may do everything.
     pass: Option<Box<Pass>>,
     context: Arc<Context>,
-    _seat: Seat,
+    seat: Seat,
 }
 
 enum Woken {
@@ -331,7 +331,10 @@ impl Conversation {
         let permitted = match &self.pass {
             Some(pass) if request.is_ok() => {
                 let access = &self.context.settings.access;
-                access.judge(&pass.who, Verb::Append, stream.name().as_str(), None).await.map(drop)
+                access
+                    .judge(&pass.who, Verb::Append, stream.name().as_str(), self.seat.caller().address())
+                    .await
+                    .map(drop)
             }
             _ => Ok(()),
         };
@@ -343,15 +346,26 @@ impl Conversation {
                 let detail = format!("a producer's id has at most {PRODUCER_ID_BYTES_MAX} bytes");
                 (request.id, Box::pin(ready(Err(Refusal::new(Code::InvalidMessage, detail)))))
             }
-            Ok(request) => {
-                let producer = request.producer.map(|(id, epoch, seq)| Producer { id, epoch, seq });
-                let append = Append { records: request.records, producer, close: request.close, ..Append::default() };
-                (request.id, Box::pin(publish::append(stream, append, &self.context)))
-            }
+            Ok(request) => match self.counted() {
+                Err(refusal) => (request.id, Box::pin(ready(Err(refusal)))),
+                Ok(()) => {
+                    let producer = request.producer.map(|(id, epoch, seq)| Producer { id, epoch, seq });
+                    let (records, close) = (request.records, request.close);
+                    let append = Append { records, producer, close, ..Append::default() };
+                    (request.id, Box::pin(publish::append(stream, append, &self.context)))
+                }
+            },
         };
         let appends = self.appends.get_or_insert_with(|| Box::new(Appends::of(self.cursor.stream().clone())));
         appends.waiting.push_back((id, pending));
         Ok(())
+    }
+
+    /// Counts an append. Errors: there were too many.
+    fn counted(&self) -> Result<(), Refusal> {
+        let limits = &self.context.limits;
+        limits.append(self.seat.caller())?;
+        limits.token_append(self.pass.as_ref().and_then(|pass| pass.who.key()))
     }
 
     /// Goes on with another token, if it is good for what this connection does. The one before is in force until then, and after a refusal.
@@ -494,7 +508,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::{Settings, context::Drain, known_polls::KnownPolls};
+    use crate::{Settings, context::Drain, known_polls::KnownPolls, limits::Limits};
 
     #[tokio::test]
     async fn who_has_sent_many_messages_lets_others_run() {
@@ -515,9 +529,9 @@ mod tests {
         let subscriptions = Subscriptions::start(Arc::clone(&engine), settings.subscriptions.clone()).await.unwrap();
         let calls = Calls::start(Arc::clone(&engine), settings.calls.clone()).await.unwrap();
         let (drain, shard) = (Arc::<Drain>::default(), shards[0].shard());
-        let seat = drain.seat(1).unwrap();
-        let context =
-            Arc::new(Context { engine, shard, settings, drain, subscriptions, calls, polls: KnownPolls::default() });
+        let seat = Seat::alone(&drain);
+        let (polls, limits) = (KnownPolls::default(), Arc::new(Limits::new(settings.limits.clone())));
+        let context = Arc::new(Context { engine, shard, settings, drain, subscriptions, calls, polls, limits });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (tcp, _) = listener.accept().await.unwrap();

@@ -9,7 +9,7 @@ use std::{
 
 use fourfold_engines::memory::MemoryEngine;
 use fourfold_protocol::StreamName;
-use fourfold_server::{Connections, Server, Settings};
+use fourfold_server::{Connections, Limits, Server, Settings};
 use fourfold_stream::{Engine, Relay, Retention};
 use tokio::sync::oneshot;
 
@@ -31,6 +31,7 @@ pub(crate) struct Harness {
     pub(crate) address: SocketAddr,
     pub(crate) listens: SocketAddr,
     pub(crate) connections: Connections,
+    pub(crate) limits: Arc<Limits>,
     engine: Arc<dyn Engine>,
     stop: Option<oneshot::Sender<()>>,
     running: Option<JoinHandle<std::io::Result<()>>>,
@@ -71,16 +72,17 @@ impl Harness {
                 let server = Server::bind("127.0.0.1:0".parse().expect("an address"), settings).await?;
                 let (relay, shards) = Relay::new(2);
                 let engine = engine(relay);
-                let told = (server.address()?, server.connections(), Arc::clone(&engine));
+                let told = (server.address()?, server.connections(), server.limits(), Arc::clone(&engine));
                 tell.send(told).expect("the test waits for it");
                 server.run(engine, shards, async { drop(stopped.await) }).await
             })
         });
-        let (listens, connections, engine) = told.recv_timeout(PATIENCE).expect("the server listens");
+        let (listens, connections, limits, engine) = told.recv_timeout(PATIENCE).expect("the server listens");
         // Clients here speak no TLS themselves.
         let address = if secured { secured::tunnel(listens) } else { listens };
         let witness = Mutex::new(Witness { client: None, appended: 0 });
-        let harness = Self { address, listens, connections, engine, stop: Some(stop), running: Some(running), witness };
+        let (stop, running) = (Some(stop), Some(running));
+        let harness = Self { address, listens, connections, limits, engine, stop, running, witness };
         harness.ask("DELETE", &url("witness"), &[], b""); // Of an earlier life of the same directory.
         harness.create("witness", "application/json");
         harness.still_serves();

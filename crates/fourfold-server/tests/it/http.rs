@@ -44,6 +44,15 @@ impl Client {
         Self::over(socket.into())
     }
 
+    /// From another address of this machine.
+    pub(crate) fn connect_from(from: &str, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let from: SocketAddr = format!("{from}:0").parse().expect("an address");
+        socket.bind(&from.into()).expect("all of 127.0.0.0/8 is ours");
+        socket.connect_timeout(&address.into(), PATIENCE).expect("the server listens");
+        Self::over(socket.into())
+    }
+
     pub(crate) fn over(tcp: TcpStream) -> Self {
         tcp.set_read_timeout(Some(PATIENCE)).expect("a deadline");
         tcp.set_write_timeout(Some(PATIENCE)).expect("a deadline");

@@ -25,6 +25,7 @@ mod h2_hostile;
 mod heartbeats;
 mod known_polls;
 mod lifetime;
+mod limits;
 mod message_form;
 mod pipelining;
 mod restless_streams;

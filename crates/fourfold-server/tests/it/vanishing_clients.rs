@@ -75,7 +75,7 @@ fn readers_that_vanish_while_records_come_free_their_seats() {
 
 #[test]
 fn connections_over_the_limit_are_told_to_come_back_and_the_others_go_on() {
-    let harness = Harness::with(|settings| settings.connections_max = 4);
+    let harness = Harness::with(|settings| settings.limits.connections_max = 4);
     harness.create("s", "application/json");
     harness.wait_for_connections(1);
     let mut sse = Live::sse(&harness, "s", "now");
@@ -90,7 +90,8 @@ fn connections_over_the_limit_are_told_to_come_back_and_the_others_go_on() {
         }
         let answer = late.answer();
         answer.problem(503, "overloaded");
-        assert_eq!((answer.header("retry-after"), answer.header("connection")), ("5", "close"));
+        assert!((5..=10).contains(&answer.header("retry-after").parse().unwrap()));
+        assert_eq!(answer.header("connection"), "close");
         assert_eq!(late.ended(), b"");
     }
     harness.still_serves();

@@ -138,6 +138,97 @@ pub(crate) const CONNECTIONS_MAX: Setting = Setting {
     without: "what the limit of open files leaves",
     help: "How many connections may be open at once",
 };
+pub(crate) const CONNECTIONS_PER_ADDRESS: Setting = Setting {
+    key: "connections-per-address",
+    value: "COUNT|none",
+    default: None,
+    without: "1000, but any number from this machine",
+    help: "How many connections one address may have open at once; an IPv6 /64 is one address",
+};
+pub(crate) const REQUESTS_PER_ADDRESS: Setting = Setting {
+    key: "requests-per-address",
+    value: "RATE|none",
+    default: None,
+    without: "'1000/s burst 5000', but any number from this machine",
+    help: "How many requests one address may send, such as '100/s', '600/m' or '100/s burst 500'",
+};
+pub(crate) const REQUESTS_PER_TOKEN: Setting = Setting {
+    key: "requests-per-token",
+    value: "RATE|none",
+    default: Some("none"),
+    without: "",
+    help: "How many requests one token's subject may send",
+};
+pub(crate) const APPENDS_PER_ADDRESS: Setting = Setting {
+    key: "appends-per-address",
+    value: "RATE|none",
+    default: None,
+    without: "'500/s burst 2000', but any number from this machine",
+    help: "How many appends one address may send, over HTTP and WebSocket together",
+};
+pub(crate) const APPENDS_PER_TOKEN: Setting = Setting {
+    key: "appends-per-token",
+    value: "RATE|none",
+    default: Some("none"),
+    without: "",
+    help: "How many appends one token's subject may send",
+};
+pub(crate) const APPENDS_PER_STREAM: Setting = Setting {
+    key: "appends-per-stream",
+    value: "RATE|none",
+    default: Some("none"),
+    without: "",
+    help: "How many appends one stream takes, whoever sends them",
+};
+pub(crate) const RECORD_MAX: Setting = Setting {
+    key: "record-max",
+    value: "SIZE|none",
+    default: Some("none"),
+    without: "",
+    help: "The largest record; without it what body-max allows",
+};
+pub(crate) const BATCH_MAX: Setting = Setting {
+    key: "batch-max",
+    value: "COUNT|none",
+    default: Some("none"),
+    without: "",
+    help: "How many records one append may have; never more than 100000",
+};
+pub(crate) const BODIES_MAX: Setting = Setting {
+    key: "bodies-max",
+    value: "SIZE",
+    default: Some("256MiB"),
+    without: "",
+    help: "How much may be held of bodies and WebSocket messages that have come in part, all connections together",
+};
+pub(crate) const UNSENT_MAX: Setting = Setting {
+    key: "unsent-max",
+    value: "SIZE",
+    default: Some("256MiB"),
+    without: "",
+    help: "How much may be held for readers that take no more, all together; one that stalls beyond it is let go, and can come back with its offset",
+};
+pub(crate) const TRUSTED_PROXIES: Setting = Setting {
+    key: "trusted-proxies",
+    value: "NETWORKS",
+    default: Some(""),
+    without: "",
+    help: "Proxies that may say for whom they ask, with commas between them, such as '127.0.0.1, 10.0.0.0/8'",
+};
+pub(crate) const FORWARDED_HEADER: Setting = Setting {
+    key: "forwarded-header",
+    value: "x-forwarded-for|forwarded",
+    default: Some("x-forwarded-for"),
+    without: "",
+    help: "The header in which trusted proxies say for whom they ask: only the one that they write, since the other one is the client's own",
+};
+pub(crate) const PROXY_PROTOCOL: Setting = Setting {
+    key: "proxy-protocol",
+    value: "on|off",
+    default: Some("off"),
+    without: "",
+    help: "Whether trusted proxies begin each connection with a PROXY header, version 1 or 2",
+};
 pub(crate) const CALLS_MAX: Setting = Setting {
     key: "calls-max",
     value: "COUNT",
@@ -150,7 +241,7 @@ pub(crate) const CALLS_PER_CALLER: Setting = Setting {
     value: "COUNT",
     default: Some("1000"),
     without: "",
-    help: "How many calls that were begun from one address may run at once; behind a proxy all come from one",
+    help: "How many calls that were begun from one address may run at once; behind a proxy that is not among trusted-proxies all come from one",
 };
 pub(crate) const CONTROL_SOCKET: Setting = Setting {
     key: "control-socket",
@@ -203,6 +294,19 @@ pub(crate) const ALL: &[&Setting] = &[
     &DRAIN_DEADLINE,
     &DRAIN_SPREAD,
     &CONNECTIONS_MAX,
+    &CONNECTIONS_PER_ADDRESS,
+    &REQUESTS_PER_ADDRESS,
+    &REQUESTS_PER_TOKEN,
+    &APPENDS_PER_ADDRESS,
+    &APPENDS_PER_TOKEN,
+    &APPENDS_PER_STREAM,
+    &RECORD_MAX,
+    &BATCH_MAX,
+    &BODIES_MAX,
+    &UNSENT_MAX,
+    &TRUSTED_PROXIES,
+    &FORWARDED_HEADER,
+    &PROXY_PROTOCOL,
     &CALLS_MAX,
     &CALLS_PER_CALLER,
     &CONTROL_SOCKET,

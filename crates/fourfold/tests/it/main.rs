@@ -15,6 +15,7 @@ mod forks;
 mod full_disk;
 mod gap;
 mod harness;
+mod hostile;
 mod kill;
 mod pipe;
 mod reader;
