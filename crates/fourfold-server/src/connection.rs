@@ -37,6 +37,7 @@ use crate::{
     limits::{APPENDS_UNACKNOWLEDGED_MAX, READ_BUFFER_BYTES},
     line, request,
     socket::Socket,
+    tally::Way,
     transports::{Live, long_poll::LongPoll},
 };
 
@@ -123,7 +124,8 @@ enum Asked {
 }
 
 impl Connection {
-    fn new(socket: Socket, unread: &[u8], wait: Option<LongPoll>, context: Arc<Context>, seat: Seat) -> Self {
+    fn new(socket: Socket, unread: &[u8], wait: Option<LongPoll>, context: Arc<Context>, mut seat: Seat) -> Self {
+        seat.becomes(if wait.is_some() { Way::LongPoll } else { Way::Http }, &context.tally);
         Self { socket, unread: unread.into(), wait, alarm: Alarm::new(context.settings.head_wait_max), context, seat }
     }
 
@@ -140,6 +142,7 @@ impl Connection {
                     };
                     let goes_on = wait.keeps_alive() && !self.context.drain.begun();
                     self.wait = None;
+                    self.seat.becomes(Way::Http, &self.context.tally);
                     let answer = if goes_on { answer } else { answer::closing(&answer) };
                     ((answer, Bytes::new()), goes_on)
                 } else {
@@ -168,6 +171,7 @@ impl Connection {
                             (Reply::Live(live), _) => match *live {
                                 Live::LongPoll(asked) => {
                                     self.wait = Some(asked);
+                                    self.seat.becomes(Way::LongPoll, &self.context.tally);
                                     continue;
                                 }
                                 live => {
@@ -264,7 +268,10 @@ impl Connection {
                     let known = if context.drain.begun() {
                         Err(None) // From now on an answer says that it is the last.
                     } else {
-                        context.polls.answer(bytes, |answer| line::write_some(socket, answer))
+                        context.polls.answer(bytes, |answer| {
+                            context.tally.known_poll();
+                            line::write_some(socket, answer)
+                        })
                     };
                     let asking = match known {
                         Ok(rest) if rest.is_empty() => {
@@ -334,6 +341,7 @@ mod tests {
                 subscriptions,
                 calls,
                 polls: KnownPolls::default(),
+                tally: Arc::default(),
             }),
             seat,
         )

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -14,7 +14,11 @@ use fourfold_stream::{Engine, OpenError, Shard, Stream, Unavailable};
 use fourfold_subscriptions::Subscriptions;
 use tokio::sync::Notify;
 
-use crate::{Settings, known_polls::KnownPolls};
+use crate::{
+    Settings,
+    known_polls::KnownPolls,
+    tally::{Tally, Way},
+};
 
 /// One a shard.
 pub(crate) struct Context {
@@ -25,12 +29,15 @@ pub(crate) struct Context {
     pub(crate) subscriptions: Subscriptions,
     pub(crate) calls: Calls,
     pub(crate) polls: KnownPolls,
+    pub(crate) tally: Arc<Tally>,
 }
 
 /// Whether the server is about to stop.
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
     begun: AtomicBool,
+    /// Over how many milliseconds goodbyes are said.
+    pace_ms: AtomicU64,
     /// Wakes idle HTTP connections; live readers are woken through their streams.
     pub(crate) beginning: Notify,
     connections: AtomicUsize,
@@ -39,21 +46,35 @@ pub(crate) struct Drain {
 
 /// A connection's place among those that are counted.
 #[derive(Debug)]
-pub(crate) struct Seat(Arc<Drain>);
+pub(crate) struct Seat {
+    drain: Arc<Drain>,
+    /// Where it is counted, and as what, once it has come to its shard.
+    held: Option<(Arc<Tally>, Way)>,
+}
 
 impl Drain {
     pub(crate) fn begun(&self) -> bool {
         self.begun.load(SeqCst)
     }
 
-    pub(crate) fn begin(&self) {
+    /// From now on everybody is sent away, over such a time.
+    pub(crate) fn begin(&self, pace: Duration) {
+        self.pace_ms.store(u64::try_from(pace.as_millis()).unwrap_or(u64::MAX), SeqCst);
         self.begun.store(true, SeqCst);
         self.beginning.notify_waiters();
     }
 
+    /// Waits for the moment of one reader's goodbye.
+    pub(crate) async fn turn(&self) {
+        match self.pace_ms.load(SeqCst) {
+            0 => {}
+            pace_ms => tokio::time::sleep(Duration::from_millis(fastrand::u64(0..pace_ms))).await,
+        }
+    }
+
     /// A seat, unless `max` are taken.
     pub(crate) fn seat(self: &Arc<Self>, max: usize) -> Option<Seat> {
-        let seat = Seat(Arc::clone(self));
+        let seat = Seat { drain: Arc::clone(self), held: None };
         // Counted before it is judged; an unfit seat gives itself back.
         (self.connections.fetch_add(1, SeqCst) < max).then_some(seat)
     }
@@ -63,10 +84,29 @@ impl Drain {
     }
 }
 
+impl Seat {
+    /// What the connection is used for from now on.
+    pub(crate) fn becomes(&mut self, way: Way, tally: &Arc<Tally>) {
+        match &mut self.held {
+            Some((tally, was)) => {
+                tally.lets_go(std::mem::replace(was, way));
+                tally.holds(way);
+            }
+            none => {
+                tally.holds(way);
+                *none = Some((Arc::clone(tally), way));
+            }
+        }
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
-        if self.0.connections.fetch_sub(1, SeqCst) == 1 {
-            self.0.emptied.notify_waiters();
+        if let Some((tally, way)) = &self.held {
+            tally.lets_go(*way);
+        }
+        if self.drain.connections.fetch_sub(1, SeqCst) == 1 {
+            self.drain.emptied.notify_waiters();
         }
     }
 }

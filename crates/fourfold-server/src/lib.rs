@@ -6,6 +6,7 @@
 //!                               ├─ call       requests that the server executes (a crate of their own)
 //!                               ├─ control    subscriptions (a crate of their own)
 //!                               └─ extra      what the one who mounts the server adds
+//! operator ─ health, metrics ◄─ tally (what each shard counts)
 //! ```
 //!
 //! ```no_run
@@ -30,20 +31,26 @@ mod extra;
 mod h2_body;
 mod h2_connection;
 mod h2_patience;
+mod health;
 mod hyper_connection;
 mod known_polls;
 pub mod limits;
 mod line;
 mod list;
+mod metrics;
+mod operator;
 mod page;
+mod process;
 mod publish;
 mod query;
+mod refusals;
 mod request;
 mod routes;
 mod server;
 mod settings;
 mod socket;
 mod subscribe;
+mod tally;
 mod timestamp;
 mod tls;
 mod tls_connection;
@@ -57,6 +64,7 @@ pub use extra::{Answering, Extra};
 pub use fourfold_access::Access;
 pub use fourfold_calls::{CallConfig, Options as CallOptions};
 pub use fourfold_subscriptions::Options as SubscriptionOptions;
-pub use server::{Connections, Server};
+pub use operator::Operator;
+pub use server::{Connections, Liveness, Server};
 pub use settings::Settings;
 pub use tls::{Tls, TlsError};

@@ -19,6 +19,7 @@ use crate::{
     known_polls::{Asking, Grounds},
     limits::{HEADER_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX},
     publish::{self, Body},
+    refusals::Told,
     routes::STREAMS,
     subscribe,
 };
@@ -79,19 +80,20 @@ pub(crate) fn read(bytes: &[u8], body_bytes_max: usize) -> Option<(Plain, usize)
 impl Plain {
     /// What it gets, and whether the client will send another request behind it.
     pub(crate) async fn answer(self, context: Arc<Context>) -> (Reply, bool) {
-        let goes_on = keeps_alive(&self.request);
-        (self.readable_reply(&context, &mut None).await, goes_on)
+        let (goes_on, told) = (keeps_alive(&self.request), Told::of(&self.request));
+        let reply = self.readable_reply(&context, &mut None).await;
+        (counted(reply, told, context), goes_on)
     }
 
     /// The same, and the shard learns from it.
     pub(crate) async fn answer_and_learn(self, context: Arc<Context>, asking: Asking) -> (Reply, bool) {
-        let goes_on = keeps_alive(&self.request);
+        let (goes_on, told) = (keeps_alive(&self.request), Told::of(&self.request));
         let mut grounds = None;
         let reply = self.readable_reply(&context, &mut grounds).await;
         if let (Reply::Whole(answer), Some(grounds), true) = (&reply, grounds, goes_on) {
             context.polls.learn(asking, grounds, answer);
         }
-        (reply, goes_on)
+        (counted(reply, told, context), goes_on)
     }
 
     async fn readable_reply(self, context: &Arc<Context>, grounds: &mut Option<Grounds>) -> Reply {
@@ -117,6 +119,19 @@ impl Plain {
         let done = publish::begin(&parts, Body::Whole(body), &name, context).await?;
         Ok(Reply::Appending(Box::pin(async move { done.await.unwrap_or_else(|refusal| answer::refusal(&refusal)) })))
     }
+}
+
+/// The same, and it is counted what the request got; of an append, once it has it.
+fn counted(reply: Reply, told: Told, context: Arc<Context>) -> Reply {
+    let Reply::Appending(answering) = reply else {
+        told.answered(&reply, &context.tally);
+        return reply;
+    };
+    Reply::Appending(Box::pin(async move {
+        let answer = answering.await;
+        told.whole(&answer, &context.tally);
+        answer
+    }))
 }
 
 /// What holds for every request, whatever it asks for.

@@ -32,6 +32,7 @@ use crate::{
     context::{Context, Seat},
     limits::{APPENDS_UNACKNOWLEDGED_MAX, PING, PRODUCER_ID_BYTES_MAX},
     publish,
+    tally::Way,
     websocket::{Handshake, Socket, encode},
 };
 
@@ -79,6 +80,7 @@ impl WebSocket {
             match conversation.follow().await {
                 Ok(End::Close(code)) => Box::pin(conversation.socket.close(code)).await,
                 Ok(End::HangUp) => Box::pin(conversation.socket.hang_up()).await,
+                Err(gone) if gone.kind() == io::ErrorKind::TimedOut => conversation.context.tally.stalled(),
                 Err(_) => {} // The client is gone.
             }
         }
@@ -181,7 +183,7 @@ impl Conversation {
                     if self.ping_is_due(now) {
                         // Nothing since the last ping, not even its pong; also the end of a client that stops in mid-frame.
                         if !std::mem::take(&mut heard) {
-                            return Err(io::ErrorKind::TimedOut.into());
+                            return Err(io::ErrorKind::ConnectionAborted.into());
                         }
                         Box::pin(self.socket.write(websocket::ping(&[]))).await?;
                     }
@@ -235,6 +237,7 @@ impl Conversation {
         for _ in 0..PORTIONS_A_TURN {
             match self.cursor.next(&dialect, PORTION) {
                 Next::Frame(frame) => {
+                    self.context.tally.frame(Way::WebSocket, &frame);
                     let rest = self.socket.write_now(frame.bytes)?;
                     self.spoke();
                     if !rest.is_empty() {
@@ -276,6 +279,7 @@ impl Conversation {
             Drained::Ended(Ended::Deleted) => self.deleted().await.map(Some),
             Drained::Behind => match self.cursor.catch_up(&*self.context.engine, &self.dialect(), PORTION).await {
                 Ok(frame) => {
+                    self.context.tally.frame(Way::WebSocket, &frame);
                     self.socket.write(frame.bytes).await?;
                     self.spoke();
                     tokio::task::yield_now().await; // An engine in memory never waits by itself.
@@ -293,6 +297,10 @@ impl Conversation {
     }
 
     async fn say_draining(&mut self) -> io::Result<End> {
+        // What it sends meanwhile would be in doubt, so who has appended goes at once.
+        if self.appends.is_none() {
+            self.context.drain.turn().await;
+        }
         self.flush_answers().await?;
         self.say_goodbye(CloseCode::Draining.as_str(), Some(self.context.come_back_ms())).await?;
         Ok(End::Close(CloseCode::Draining))
@@ -398,6 +406,7 @@ impl Conversation {
     }
 
     async fn say_goodbye(&mut self, code: &str, after_ms: Option<u64>) -> io::Result<()> {
+        self.context.tally.goodbye(code);
         let next = self.cursor.stream().offset(self.cursor.at());
         let goodbye = message::goodbye(code, after_ms, next);
         self.socket.write(self.socket.encode(&SharedFrame::text(goodbye.as_bytes()))).await
@@ -516,8 +525,16 @@ mod tests {
         let calls = Calls::start(Arc::clone(&engine), settings.calls.clone()).await.unwrap();
         let (drain, shard) = (Arc::<Drain>::default(), shards[0].shard());
         let seat = drain.seat(1).unwrap();
-        let context =
-            Arc::new(Context { engine, shard, settings, drain, subscriptions, calls, polls: KnownPolls::default() });
+        let context = Arc::new(Context {
+            engine,
+            shard,
+            settings,
+            drain,
+            subscriptions,
+            calls,
+            polls: KnownPolls::default(),
+            tally: Arc::default(),
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (tcp, _) = listener.accept().await.unwrap();

@@ -1,6 +1,7 @@
 //! The server from outside: real sockets, raw bytes, and clients of every temper.
 
 mod h2_client;
+mod exposition;
 mod harness;
 mod http;
 mod in_pieces;
@@ -25,6 +26,7 @@ mod heartbeats;
 mod known_polls;
 mod lifetime;
 mod message_form;
+mod operator;
 mod pipelining;
 mod restless_streams;
 mod slow_clients;
