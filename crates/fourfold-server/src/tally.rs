@@ -62,7 +62,7 @@ words! {
     Reason {
         Draining = "draining",
         StreamDeleted = "stream-deleted",
-        TokenExpired = "token-expired",
+        TokenExpires = "token-expires",
         StorageFull = "storage-full",
         Overloaded = "overloaded",
         Internal = "internal",

@@ -32,7 +32,7 @@ use crate::{
     context::{Context, Seat},
     limits::{APPENDS_UNACKNOWLEDGED_MAX, PING, PRODUCER_ID_BYTES_MAX},
     publish,
-    tally::Way,
+    tally::{Tally, Way},
     websocket::{Handshake, Socket, encode},
 };
 
@@ -357,7 +357,9 @@ impl Conversation {
                 (request.id, Box::pin(publish::append(stream, append, &self.context)))
             }
         };
-        let appends = self.appends.get_or_insert_with(|| Box::new(Appends::of(self.cursor.stream().clone())));
+        let appends = self.appends.get_or_insert_with(|| {
+            Box::new(Appends::of(self.cursor.stream().clone(), Arc::clone(&self.context.tally)))
+        });
         appends.waiting.push_back((id, pending));
         Ok(())
     }
@@ -369,7 +371,10 @@ impl Conversation {
             None => message::renewed(id, None),
             Some(pass) => match pass.renew(token, self.cursor.stream().name(), &self.context).await {
                 Ok(()) => message::renewed(id, pass.left_ms(Instant::now())),
-                Err(refusal) => message::error(id, &refusal),
+                Err(refusal) => {
+                    self.context.tally.refused(refusal.code);
+                    message::error(id, &refusal)
+                }
             },
         };
         self.socket.write(websocket::text(answer.as_bytes())).await?;
@@ -418,12 +423,13 @@ type Answering = Pin<Box<dyn Future<Output = Result<Appended, Refusal>> + Send>>
 /// Appends in the order in which they came, each with the client's name for it. At most [`APPENDS_UNACKNOWLEDGED_MAX`].
 struct Appends {
     stream: Arc<fourfold_stream::Stream>,
+    tally: Arc<Tally>,
     waiting: VecDeque<(String, Answering)>,
 }
 
 impl Appends {
-    fn of(stream: Arc<fourfold_stream::Stream>) -> Self {
-        Self { stream, waiting: VecDeque::new() }
+    fn of(stream: Arc<fourfold_stream::Stream>, tally: Arc<Tally>) -> Self {
+        Self { stream, tally, waiting: VecDeque::new() }
     }
 
     /// The answers that are due, in order, as frames behind each other.
@@ -433,7 +439,10 @@ impl Appends {
             let Poll::Ready(result) = pending.as_mut().poll(cx) else { break };
             let answer = match result {
                 Ok(done) => message::ack(id, self.stream.offset(done.next), done.closed, done.duplicate),
-                Err(refusal) => message::error(id, &refusal),
+                Err(refusal) => {
+                    self.tally.refused(refusal.code);
+                    message::error(id, &refusal)
+                }
             };
             frames.extend_from_slice(&websocket::text(answer.as_bytes()));
             self.waiting.pop_front();
