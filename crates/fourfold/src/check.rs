@@ -198,12 +198,12 @@ mod tests {
 
     #[test]
     fn each_setting_is_shown_with_where_it_came_from() {
-        let page = explained(&[("listen", "0.0.0.0:80"), ("durability", "os")]);
+        let page = explained(&[("listen", "127.0.0.1:80"), ("durability", "os")]);
         let line = |key: &str| page.lines().find(|line| line.trim_start().starts_with(key)).expect(key);
-        assert!(line("listen").contains("0.0.0.0:80") && line("listen").ends_with("--listen"), "{page}");
+        assert!(line("listen").contains("127.0.0.1:80") && line("listen").ends_with("--listen"), "{page}");
         assert!(line("body-max").contains("16MiB") && line("body-max").ends_with("default"), "{page}");
         assert!(line("retention-age").contains("kept for ever"), "{page}");
-        assert!(page.contains("whoever reaches any address of this machine"), "{page}");
+        assert!(page.contains("only this machine reaches it"), "{page}");
         assert!(page.contains("not one of the machine"), "{page}");
     }
 

@@ -485,7 +485,7 @@ mod tests {
         let of = |listen: &str, admin: &[(&'static str, &str)]| {
             understood(&flags(&[&[("listen", listen)], admin].concat()), &[]).unwrap().admin_listen
         };
-        assert_eq!(of("0.0.0.0:4437", &[]), AdminListen::Preferably("127.0.0.1:5437".parse().unwrap()));
+        assert_eq!(of("127.0.0.1:4437", &[]), AdminListen::Preferably("127.0.0.1:5437".parse().unwrap()));
         for free in ["127.0.0.1:0", "127.0.0.1:65000"] {
             assert_eq!(of(free, &[]), AdminListen::Preferably("127.0.0.1:0".parse().unwrap()), "{free}");
         }

@@ -16,6 +16,7 @@ mod full_disk;
 mod gap;
 mod harness;
 mod kill;
+mod operation;
 mod pipe;
 mod reader;
 mod records;
