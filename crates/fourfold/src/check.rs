@@ -87,6 +87,7 @@ fn facts(config: &ServeConfig) -> Vec<String> {
         _ => "whoever reaches that address reaches it",
     };
     facts.push(format!("Streams are served on {}: {who}.", config.listen));
+    facts.extend(access(config));
     facts.push(match config.admin_listen {
         AdminListen::Off => "Metrics and health are not told.".into(),
         AdminListen::At(address) => format!("Metrics and health are told on {address}, to whoever reaches it."),
@@ -130,9 +131,59 @@ fn facts(config: &ServeConfig) -> Vec<String> {
     facts
 }
 
+/// Who may do what.
+fn access(config: &ServeConfig) -> Vec<String> {
+    let Some(access) = &config.access else {
+        return vec![
+            "Whoever reaches it may read, append, create and delete everything: there is no [access] section.".into(),
+        ];
+    };
+    let mut facts = Vec::new();
+    facts.push(match access.anonymous.is_empty() {
+        true => "Without a token nobody may do anything.".to_owned(),
+        false => "Without a token everybody may do what [access.anonymous] says.".to_owned(),
+    });
+    if !access.keys.is_empty() {
+        let audience = access.audience.join("' or '");
+        let authenticated = match access.authenticated.is_empty() {
+            true => "what the token's own claims say",
+            false => "what [access.authenticated] and the token's own claims say",
+        };
+        facts.push(format!(
+            "A token that one of {} keys verifies and that is for '{audience}' allows {authenticated}.",
+            access.keys.len()
+        ));
+    }
+    let cookie = access.cookie.as_ref().map(|name| format!(", in the cookie '{name}'"));
+    let query = access.query.then_some(", in the query as access_token");
+    facts.push(format!(
+        "A token comes in the header Authorization, in a WebSocket subprotocol{}{}.",
+        cookie.unwrap_or_default(),
+        query.unwrap_or_default()
+    ));
+    if access.hook.is_some() {
+        facts.push(
+            "Whatever that leaves open is asked of [access.hook]; if it does not answer, the answer is no.".into(),
+        );
+    }
+    facts
+}
+
 /// What may not be meant so.
 fn risks(config: &ServeConfig) -> Vec<String> {
     let mut risks = Vec::new();
+    if config.access.is_none() && !config.listen.ip().is_loopback() {
+        risks.push(format!(
+            "{} is open to everybody: write an [access] section, or keep it behind a firewall.",
+            config.listen
+        ));
+    }
+    if config.access.as_ref().is_some_and(|access| access.query) && !config.listen.ip().is_loopback() {
+        risks.push("A token may come in the query, where proxies and histories keep it: only with TLS, and only where headers cannot be set.".into());
+    }
+    if config.access.as_ref().is_some_and(|access| access.allow_no_expiry) {
+        risks.push("Tokens that never expire are taken: one that is stolen is good for ever.".into());
+    }
     if let AdminListen::At(address) = config.admin_listen
         && !address.ip().is_loopback()
     {
@@ -205,6 +256,7 @@ mod tests {
         assert!(line("retention-age").contains("kept for ever"), "{page}");
         assert!(page.contains("only this machine reaches it"), "{page}");
         assert!(page.contains("not one of the machine"), "{page}");
+        assert!(page.contains("Whoever reaches it may read, append"), "{page}");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::{
     client::Token,
     check::CheckArgs,
     config::{self, Flags},
-    token::TokenArgs,
     reload::ReloadArgs,
+    token::TokenArgs,
 };
 
 /// One stream, one URL, four transports: a realtime delivery server and its clients.

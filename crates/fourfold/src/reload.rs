@@ -102,8 +102,10 @@ impl Reloads {
             waiting.push("calls");
         }
         let mut told = match changed.as_slice() {
-            [] => "the configuration was reloaded: no setting has changed".to_owned(),
-            changed => format!("the configuration was reloaded: {} changed", changed.join(", ")),
+            [] => "the configuration was reloaded: rules and keys are read again, no setting has changed".to_owned(),
+            changed => {
+                format!("the configuration was reloaded: rules and keys are read again, {} changed", changed.join(", "))
+            }
         };
         if !waiting.is_empty() {
             told += &format!("; a restart is needed for {}", waiting.join(", "));
@@ -150,11 +152,14 @@ mod tests {
         let part = Part { keys: &["log"], prepare: Box::new(prepare) };
         let reloads = Reloads::new(&config, given, Box::new(move || ServeConfig::explained(&flags)), vec![part]);
 
-        assert_eq!(reloads.reload().unwrap(), "the configuration was reloaded: no setting has changed");
+        assert_eq!(
+            reloads.reload().unwrap(),
+            "the configuration was reloaded: rules and keys are read again, no setting has changed"
+        );
         write("log = 'warn'\nthreads = 3\n[calls.x]\ncommand = ['make']\n");
-        let told = "the configuration was reloaded: log changed; a restart is needed for threads, calls";
+        let told = "the configuration was reloaded: rules and keys are read again, log changed; a restart is needed for threads, calls";
         assert_eq!(reloads.reload().unwrap(), told);
-        let told = "the configuration was reloaded: no setting has changed; a restart is needed for threads, calls";
+        let told = "the configuration was reloaded: rules and keys are read again, no setting has changed; a restart is needed for threads, calls";
         assert_eq!(reloads.reload().unwrap(), told, "it still waits");
         assert_eq!(put.load(SeqCst), 3);
         write("log = 'warn'\nlisten = 'nowhere'\n");

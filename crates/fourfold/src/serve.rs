@@ -21,7 +21,10 @@ use fourfold_engines::{
 use fourfold_server::{CallOptions, Extra, Operator, Origins, Server, Settings, SubscriptionOptions, Tls, TlsError};
 use fourfold_stream::{Engine, Relay, Retention};
 use rustix::process::setpriority_process;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Handle,
+    signal::unix::{SignalKind, signal},
+};
 
 use crate::{
     config::{self, AdminListen, ConfigError, Given, ServeConfig},
@@ -99,6 +102,8 @@ pub(crate) fn serve(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Run)?;
     runtime.block_on(async {
         let tls = config.tls.as_ref().map(|files| Tls::load(&files.cert, &files.key)).transpose()?;
+        let access = Access::start(config.access.clone()).await?;
+        let origins = named(&config);
         let settings = Settings {
             long_poll_timeout: config.long_poll_timeout,
             body_bytes_max: config.body_bytes_max,
@@ -115,8 +120,8 @@ pub(crate) fn serve(
                 calls_max: config.calls_max,
                 calls_per_caller: config.calls_per_caller,
             },
-            access: Access::start(config.access.clone()).await?,
-            origins: Origins::named(config.origins.clone()).expect("the configuration was checked"),
+            access: access.clone(),
+            origins: origins.clone(),
             tls: tls.clone(),
             extra,
             ..Settings::default()
@@ -139,7 +144,7 @@ pub(crate) fn serve(
             open(&config, relay)?
         };
         // To add a part that can change while the server runs: its keys, and how its new piece is made and put into force.
-        let parts = vec![log_part(log.clone())];
+        let parts = vec![log_part(log.clone()), origins_part(origins), tls_part(tls.clone()), access_part(access)];
         let reloads = Arc::new(Reloads::new(&config, given, read, parts));
         let _control = match &config.control_socket {
             Some(path) => {
@@ -228,6 +233,50 @@ fn log_part(log: Log) -> Part {
         Ok(Box::new(move || log.set_filter(&filter)) as Box<dyn FnOnce()>)
     };
     Part { keys: &["log"], prepare: Box::new(prepare) }
+}
+
+fn named(config: &ServeConfig) -> Origins {
+    Origins::named(config.origins.clone()).expect("the configuration was checked")
+}
+
+fn origins_part(origins: Origins) -> Part {
+    let prepare = move |config: &ServeConfig| {
+        let (origins, new) = (origins.clone(), named(config));
+        Ok(Box::new(move || origins.reload(&new)) as Box<dyn FnOnce()>)
+    };
+    Part { keys: &["origins"], prepare: Box::new(prepare) }
+}
+
+/// The files are read again, also if they have the names of before.
+fn tls_part(tls: Option<Tls>) -> Part {
+    // Whether TLS is spoken at all is decided at the start.
+    let keys: &[_] = if tls.is_some() { &["tls-cert", "tls-key"] } else { &[] };
+    let prepare = move |config: &ServeConfig| {
+        let (Some(tls), Some(files)) = (tls.clone(), config.tls.clone()) else { return Ok(nothing()) };
+        Tls::load(&files.cert, &files.key).map_err(|error| said(&error))?;
+        let put = move || {
+            if let Err(error) = tls.reload_from(&files.cert, &files.key) {
+                tracing::error!("the certificate of before stays in force: {}", said(&error));
+            }
+        };
+        Ok(Box::new(put) as Box<dyn FnOnce()>)
+    };
+    Part { keys, prepare: Box::new(prepare) }
+}
+
+fn nothing() -> Box<dyn FnOnce()> {
+    Box::new(|| ())
+}
+
+/// The last one: it makes and puts its new piece in one step, so that no other part may fail behind it.
+fn access_part(access: Access) -> Part {
+    let runtime = Handle::current(); // Sets of keys are fetched there, whoever asks for the reload.
+    let prepare = move |config: &ServeConfig| {
+        let _there = runtime.enter();
+        access.reload(config.access.clone()).map_err(|why| format!("[access]: {why}"))?;
+        Ok(nothing())
+    };
+    Part { keys: &[], prepare: Box::new(prepare) }
 }
 
 /// Listens for the operator. An address that nobody has asked for may be another one than usual.
