@@ -86,7 +86,8 @@ fn facts(config: &ServeConfig) -> Vec<String> {
         ip if ip.is_unspecified() => "whoever reaches any address of this machine reaches it",
         _ => "whoever reaches that address reaches it",
     };
-    facts.push(format!("Streams are served on {}: {who}.", config.listen));
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    facts.push(format!("Streams are served on {scheme}://{}: {who}.", config.listen));
     facts.extend(access(config));
     facts.push(match config.admin_listen {
         AdminListen::Off => "Metrics and health are not told.".into(),
@@ -177,6 +178,9 @@ fn risks(config: &ServeConfig) -> Vec<String> {
             "{} is open to everybody: write an [access] section, or keep it behind a firewall.",
             config.listen
         ));
+    }
+    if config.tls.is_none() && config.access.is_some() && !config.listen.ip().is_loopback() {
+        risks.push(format!("{} does not speak TLS: tokens and records can be read on the way, unless a proxy on this machine speaks it.", config.listen));
     }
     if config.access.as_ref().is_some_and(|access| access.query) && !config.listen.ip().is_loopback() {
         risks.push("A token may come in the query, where proxies and histories keep it: only with TLS, and only where headers cannot be set.".into());

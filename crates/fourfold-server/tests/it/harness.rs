@@ -85,7 +85,8 @@ impl Harness {
         // Clients here speak no TLS themselves.
         let address = if secured { secured::tunnel(listens) } else { listens };
         let witness = Mutex::new(Witness { client: None, appended: 0 });
-        let harness = Self { address, listens, operator, connections, engine, stop: Some(stop), running: Some(running), witness };
+        let harness =
+            Self { address, listens, operator, connections, engine, stop: Some(stop), running: Some(running), witness };
         harness.ask("DELETE", &url("witness"), &[], b""); // Of an earlier life of the same directory.
         harness.create("witness", "application/json");
         harness.still_serves();

@@ -1,7 +1,7 @@
 //! The server from outside: real sockets, raw bytes, and clients of every temper.
 
-mod h2_client;
 mod exposition;
+mod h2_client;
 mod harness;
 mod http;
 mod in_pieces;
