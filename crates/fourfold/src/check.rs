@@ -193,7 +193,7 @@ fn risks(config: &ServeConfig) -> Vec<String> {
     {
         risks.push(format!("{address} tells metrics to whoever reaches it: keep it behind a firewall."));
     }
-    if config.retention == Default::default() {
+    if config.retention == crate::config::Retention::default() {
         risks.push("There is no retention: streams that do not say what they keep grow until the disk is full.".into());
     }
     let files = crate::config::files_max();
@@ -220,7 +220,7 @@ fn ask(config: &ServeConfig, path: &str) -> Result<(), CheckError> {
         socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
         let mut answer = String::new();
         socket.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
-        Ok(answer)
+        Ok::<_, io::Error>(answer)
     })()
     .map_err(|error| CheckError::NotThere(address, error))?;
     if answer.starts_with("HTTP/1.1 200") {

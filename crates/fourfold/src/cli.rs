@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     bench::BenchArgs,
-    client::Token,
     check::CheckArgs,
+    client::Token,
     config::{self, Flags},
     reload::ReloadArgs,
     token::TokenArgs,

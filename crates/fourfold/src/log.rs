@@ -13,7 +13,7 @@ use std::{
 use tracing::{Event, Metadata, callsite::Identifier};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry, fmt,
-    layer::{Context, Filter, SubscriberExt},
+    layer::{Context, Filter, Layered, SubscriberExt},
     reload,
     util::SubscriberInitExt,
 };
@@ -37,13 +37,15 @@ pub(crate) struct Log {
     bounds: Arc<Bounds>,
 }
 
+type Filtering = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+
 /// Begins the log, on standard error. Once a process.
 pub(crate) fn begin(filter: &str, format: Format) -> Log {
     let (filter, handle) = reload::Layer::new(EnvFilter::new(filter));
     let bounds = Arc::<Bounds>::default();
     let bounded = Bounded(Arc::clone(&bounds));
-    let lines = fmt::layer().with_writer(io::stderr);
-    let lines = match format {
+    let lines = fmt::layer::<Filtering>().with_writer(io::stderr);
+    let lines: Box<dyn Layer<Filtering> + Send + Sync> = match format {
         Format::Text => lines.with_ansi(io::stderr().is_terminal()).with_filter(bounded).boxed(),
         Format::Json => lines.json().flatten_event(true).with_filter(bounded).boxed(),
     };

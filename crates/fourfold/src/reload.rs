@@ -142,12 +142,12 @@ mod tests {
         let (config, given) = ServeConfig::explained(&flags).unwrap();
         let put = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&put);
-        let prepare = move |config: &ServeConfig| {
+        let prepare = move |config: &ServeConfig| -> Result<Box<dyn FnOnce()>, String> {
             if config.log == "error" {
                 return Err("not this one".to_owned());
             }
             let counted = Arc::clone(&counted);
-            Ok(Box::new(move || drop(counted.fetch_add(1, SeqCst))) as Box<dyn FnOnce()>)
+            Ok(Box::new(move || drop(counted.fetch_add(1, SeqCst))))
         };
         let part = Part { keys: &["log"], prepare: Box::new(prepare) };
         let reloads = Reloads::new(&config, given, Box::new(move || ServeConfig::explained(&flags)), vec![part]);

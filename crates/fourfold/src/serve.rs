@@ -228,9 +228,9 @@ impl Source {
 }
 
 fn log_part(log: Log) -> Part {
-    let prepare = move |config: &ServeConfig| {
+    let prepare = move |config: &ServeConfig| -> Result<Box<dyn FnOnce()>, String> {
         let (log, filter) = (log.clone(), config.log.clone());
-        Ok(Box::new(move || log.set_filter(&filter)) as Box<dyn FnOnce()>)
+        Ok(Box::new(move || log.set_filter(&filter)))
     };
     Part { keys: &["log"], prepare: Box::new(prepare) }
 }
@@ -240,9 +240,9 @@ fn named(config: &ServeConfig) -> Origins {
 }
 
 fn origins_part(origins: Origins) -> Part {
-    let prepare = move |config: &ServeConfig| {
+    let prepare = move |config: &ServeConfig| -> Result<Box<dyn FnOnce()>, String> {
         let (origins, new) = (origins.clone(), named(config));
-        Ok(Box::new(move || origins.reload(&new)) as Box<dyn FnOnce()>)
+        Ok(Box::new(move || origins.reload(&new)))
     };
     Part { keys: &["origins"], prepare: Box::new(prepare) }
 }
@@ -251,7 +251,7 @@ fn origins_part(origins: Origins) -> Part {
 fn tls_part(tls: Option<Tls>) -> Part {
     // Whether TLS is spoken at all is decided at the start.
     let keys: &[_] = if tls.is_some() { &["tls-cert", "tls-key"] } else { &[] };
-    let prepare = move |config: &ServeConfig| {
+    let prepare = move |config: &ServeConfig| -> Result<Box<dyn FnOnce()>, String> {
         let (Some(tls), Some(files)) = (tls.clone(), config.tls.clone()) else { return Ok(nothing()) };
         Tls::load(&files.cert, &files.key).map_err(|error| said(&error))?;
         let put = move || {
@@ -259,7 +259,7 @@ fn tls_part(tls: Option<Tls>) -> Part {
                 tracing::error!("the certificate of before stays in force: {}", said(&error));
             }
         };
-        Ok(Box::new(put) as Box<dyn FnOnce()>)
+        Ok(Box::new(put))
     };
     Part { keys, prepare: Box::new(prepare) }
 }
@@ -271,7 +271,7 @@ fn nothing() -> Box<dyn FnOnce()> {
 /// The last one: it makes and puts its new piece in one step, so that no other part may fail behind it.
 fn access_part(access: Access) -> Part {
     let runtime = Handle::current(); // Sets of keys are fetched there, whoever asks for the reload.
-    let prepare = move |config: &ServeConfig| {
+    let prepare = move |config: &ServeConfig| -> Result<Box<dyn FnOnce()>, String> {
         let _there = runtime.enter();
         access.reload(config.access.clone()).map_err(|why| format!("[access]: {why}"))?;
         Ok(nothing())
