@@ -214,19 +214,14 @@ const CONNECTIONS_LIMIT: u64 = 10_000_000; // About 80 GB of kernel and process 
 const FILES_RESERVED: u64 = 512; // For the engine's own files, the listener, and the standard streams.
 
 impl ServeConfig {
-    /// As [`from_flags`](Self::from_flags), with what was given for each setting.
+    /// Understands flags, the process's environment and the configuration file; with what was given for each setting. Raises the limit of open
+    /// files to what the system allows, since the number of connections follows from it.
+    ///
+    /// Errors: the first value that means nothing, with the place where it was typed.
     pub(crate) fn explained(flags: &Flags) -> Result<(Self, Vec<Given>), ConfigError> {
         let typed = Typed::gather(flags, |name| std::env::var(name).ok())?;
         let given = settings::ALL.iter().map(|setting| Given::of(setting, &typed)).collect();
         Ok((Self::understand(&typed, files_max())?, given))
-    }
-
-    /// Understands flags, the process's environment and the configuration file. Raises the limit of open files to what
-    /// the system allows, since the number of connections follows from it.
-    ///
-    /// Errors: the first value that means nothing, with the place where it was typed.
-    pub(crate) fn from_flags(flags: &Flags) -> Result<Self, ConfigError> {
-        Self::understand(&Typed::gather(flags, |name| std::env::var(name).ok())?, files_max())
     }
 
     fn understand(typed: &Typed, files_max: u64) -> Result<Self, ConfigError> {
