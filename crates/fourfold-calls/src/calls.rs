@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use fourfold_protocol::{Code, Refusal, StreamName, name::CALLS};
-use fourfold_stream::{Create, CreateError, Engine, OpenError, Retention, Stream, Unavailable};
+use fourfold_stream::{Create, CreateError, Engine, OpenError, Retention, Stream, Unavailable, meter::Count};
 use http::HeaderMap;
 use tokio::{
     runtime::Handle,
@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     config::{CallConfig, Options, Refused},
-    ending::Ending,
+    ending::{Ending, Outcome},
     keys::{Digest, Keys, Note, fresh_id},
     limits::KEY_BYTES_MAX,
     pen::Pen,
@@ -63,6 +63,15 @@ pub struct Begun {
     pub replayed: bool,
 }
 
+/// How many calls.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// That run now, or are about to.
+    pub running: u64,
+    /// That have ended, by every way in which a call ends.
+    pub ended: Vec<(&'static str, u64)>,
+}
+
 /// All calls. Cheap to clone.
 #[derive(Clone)]
 pub struct Calls {
@@ -77,6 +86,8 @@ pub(crate) struct Shared {
     registry: Mutex<Registry>,
     /// The last call that ran has ended.
     emptied: Notify,
+    /// By how they ended.
+    ended: [Count; Outcome::ALL.len()],
     runtime: Handle,
     thread: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
@@ -113,6 +124,7 @@ impl Calls {
             calls_per_caller: options.calls_per_caller,
             registry: Mutex::new(Registry { keys: found.keys, ..Registry::default() }),
             emptied: Notify::new(),
+            ended: Default::default(),
             runtime: runtime.handle().clone(),
             thread: Mutex::default(),
         });
@@ -197,6 +209,16 @@ impl Calls {
         if timeout(within, emptied).await.is_err() {
             let left = self.shared.registry().total;
             tracing::warn!(left, "calls that could not be closed in time: the next start closes them");
+        }
+    }
+
+    /// How many run, and how many have ended in which way since the server started.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let ended = Outcome::ALL.iter().zip(&self.shared.ended);
+        Counts {
+            running: self.shared.registry().total as u64,
+            ended: ended.map(|(outcome, count)| (outcome.as_str(), count.get())).collect(),
         }
     }
 
@@ -327,13 +349,16 @@ impl Shared {
             id: id.clone(),
             key: wish.key,
         };
-        let engine = Arc::clone(&self.engine);
+        let (shared, engine) = (Arc::clone(self), Arc::clone(&self.engine));
         tokio::spawn(async move {
             let ended = Ended { place, id: running.id.clone() };
             let stream = Arc::clone(&running.stream);
             if tokio::spawn(run(running, order, Arc::clone(&engine))).await.is_err() {
                 tracing::error!(stream = %stream.name(), "a call has ended by a panic");
-                Pen::new(engine, stream).conclude(|_, _| Ending::panicked().text()).await;
+                Pen::new(engine, Arc::clone(&stream)).conclude(|_, _| Ending::panicked().text()).await;
+            }
+            if let Some(outcome) = stream.ending().and_then(|ending| Outcome::of(ending)) {
+                shared.ended[outcome as usize].one();
             }
             drop(ended);
         });

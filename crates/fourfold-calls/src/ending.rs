@@ -22,6 +22,29 @@ pub(crate) enum Outcome {
     Interrupted,
 }
 
+impl Outcome {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Finished, Self::Failed, Self::TimedOut, Self::Cancelled, Self::Interrupted];
+
+    /// As it stands in an ending.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed-out",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// The one of an ending as it is kept.
+    pub(crate) fn of(ending: &str) -> Option<Self> {
+        let ending = serde_json::from_str::<serde_json::Value>(ending).ok()?;
+        let told = ending.get("outcome")?.as_str()?;
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == told)
+    }
+}
+
 /// The ending.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -133,7 +156,10 @@ mod tests {
         assert_eq!(told, json!({ "outcome": "finished", "status": 200, "durationMs": 7 }));
         let told: Value = serde_json::from_str(&Ending::killed().text()).unwrap();
         assert_eq!((&told["outcome"], &told["code"]), (&json!("interrupted"), &json!("killed")));
-        assert_eq!(serde_json::to_value(Outcome::TimedOut).unwrap(), "timed-out");
+        for (n, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!((serde_json::to_value(outcome).unwrap(), outcome as usize), (json!(outcome.as_str()), n));
+            assert_eq!(Outcome::of(&Ending::new(outcome, None).text()), Some(outcome));
+        }
     }
 
     #[test]

@@ -32,6 +32,6 @@ mod run;
 mod source;
 mod states;
 
-pub use calls::{Begun, Calls, Wish};
+pub use calls::{Begun, Calls, Counts, Wish};
 pub use config::{CallConfig, ConfigError, Options, origins};
 pub use states::{Seen, Wanted};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fourfold_protocol::{Offset, Refusal};
+use fourfold_protocol::{Code, Offset, Refusal};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{self, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE},
@@ -156,9 +156,14 @@ pub(crate) fn options(methods: &'static str) -> Answer {
 
 /// An error as problem+json, with the headers that the protocol wants for it.
 pub(crate) fn refusal(refusal: &Refusal) -> Answer {
-    let (parts, problem) = problem(refusal);
+    let (mut parts, problem) = problem(refusal);
+    parts.extensions.insert(Refused(refusal.code));
     full(parts, problem)
 }
+
+/// With an answer that is a refusal: which one, for whoever counts and logs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused(pub(crate) Code);
 
 /// The head and the body of an error.
 pub(crate) fn problem(refusal: &Refusal) -> (Parts, String) {

@@ -37,6 +37,7 @@ use crate::{
     limits::{APPENDS_UNACKNOWLEDGED_MAX, READ_BUFFER_BYTES},
     line, request,
     socket::Socket,
+    tally::Way,
     transports::{Live, long_poll::LongPoll},
 };
 
@@ -123,7 +124,8 @@ enum Asked {
 }
 
 impl Connection {
-    fn new(socket: Socket, unread: &[u8], wait: Option<LongPoll>, context: Arc<Context>, seat: Seat) -> Self {
+    fn new(socket: Socket, unread: &[u8], wait: Option<LongPoll>, context: Arc<Context>, mut seat: Seat) -> Self {
+        seat.becomes(if wait.is_some() { Way::LongPoll } else { Way::Http }, &context.tally);
         Self { socket, unread: unread.into(), wait, alarm: Alarm::new(context.settings.head_wait_max), context, seat }
     }
 
@@ -141,6 +143,7 @@ impl Connection {
                     let goes_on = wait.keeps_alive() && !self.context.drain.begun();
                     self.wait = None;
                     self.seat.release();
+                    self.seat.becomes(Way::Http, &self.context.tally);
                     let answer = if goes_on { answer } else { answer::closing(&answer) };
                     ((answer, Bytes::new()), goes_on)
                 } else {
@@ -173,6 +176,7 @@ impl Connection {
                                 }
                                 (Live::LongPoll(asked), Ok(())) => {
                                     self.wait = Some(asked);
+                                    self.seat.becomes(Way::LongPoll, &self.context.tally);
                                     continue;
                                 }
                                 (live, Ok(())) => {
@@ -271,9 +275,12 @@ impl Connection {
                     let known = if context.drain.begun() || context.limits.must_be_read(seat.peer()) {
                         Err(None) // From now on an answer says that it is the last; or who asks stands in the request.
                     } else {
-                        context.polls.answer(bytes, |answer| match context.limits.request(seat.peer()) {
-                            Ok(()) => line::write_some(socket, answer),
-                            Err(refusal) => line::write_some(socket, &answer::in_passing(&refusal)),
+                        context.polls.answer(bytes, |answer| {
+                            context.tally.known_poll();
+                            match context.limits.request(seat.peer()) {
+                                Ok(()) => line::write_some(socket, answer),
+                                Err(refusal) => line::write_some(socket, &answer::in_passing(&refusal)),
+                            }
                         })
                     };
                     let asking = match known {
@@ -349,6 +356,7 @@ mod tests {
                 calls,
                 polls: KnownPolls::default(),
                 limits,
+                tally: Arc::default(),
             }),
             seat,
         )

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -21,6 +21,7 @@ use crate::{
     caller::{Caller, Connected},
     known_polls::KnownPolls,
     limits::Limits,
+    tally::{Tally, Way},
 };
 
 /// One a shard.
@@ -33,12 +34,15 @@ pub(crate) struct Context {
     pub(crate) calls: Calls,
     pub(crate) polls: KnownPolls,
     pub(crate) limits: Arc<Limits>,
+    pub(crate) tally: Arc<Tally>,
 }
 
 /// Whether the server is about to stop.
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
     begun: AtomicBool,
+    /// Over how many milliseconds goodbyes are said.
+    pace_ms: AtomicU64,
     /// Wakes idle HTTP connections; live readers are woken through their streams.
     pub(crate) beginning: Notify,
     connections: AtomicUsize,
@@ -48,13 +52,19 @@ pub(crate) struct Drain {
 /// A connection's place among those that are counted, and who it is.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    place: Place,
+    _place: Place,
     peer: Connected,
     /// For whom the peer asks at present, if it is a proxy that may say so.
     behind: Option<Arc<Caller>>,
     /// Counts a read that stays among the connections of whom it is for.
     held: Option<Connected>,
+    /// Where it is counted, and as what, once it has come to its shard.
+    tallied: Option<Tallied>,
 }
+
+/// A connection as it is counted.
+#[derive(Debug)]
+struct Tallied(Arc<Tally>, Way);
 
 /// A place among all connections.
 #[derive(Debug)]
@@ -65,9 +75,19 @@ impl Drain {
         self.begun.load(SeqCst)
     }
 
-    pub(crate) fn begin(&self) {
+    /// From now on everybody is sent away, over such a time.
+    pub(crate) fn begin(&self, pace: Duration) {
+        self.pace_ms.store(u64::try_from(pace.as_millis()).unwrap_or(u64::MAX), SeqCst);
         self.begun.store(true, SeqCst);
         self.beginning.notify_waiters();
+    }
+
+    /// Waits for the moment of one reader's goodbye.
+    pub(crate) async fn turn(&self) {
+        match self.pace_ms.load(SeqCst) {
+            0 => {}
+            pace_ms => tokio::time::sleep(Duration::from_millis(fastrand::u64(0..pace_ms))).await,
+        }
     }
 
     /// A place, unless `max` are taken.
@@ -84,12 +104,12 @@ impl Drain {
 
 impl Seat {
     pub(crate) fn new(place: Place, peer: Connected) -> Self {
-        Self { place, peer, behind: None, held: None }
+        Self { _place: place, peer, behind: None, held: None, tallied: None }
     }
 
     /// Of a peer that was announced by the one that connected.
     pub(crate) fn announced(self, peer: Connected) -> Self {
-        Self::new(self.place, peer)
+        Self { peer, ..self }
     }
 
     /// Who is connected.
@@ -127,11 +147,31 @@ impl Seat {
         self.held = None;
     }
 
+    /// What the connection is used for from now on.
+    pub(crate) fn becomes(&mut self, way: Way, tally: &Arc<Tally>) {
+        match &mut self.tallied {
+            Some(Tallied(tally, was)) => {
+                tally.lets_go(std::mem::replace(was, way));
+                tally.holds(way);
+            }
+            none => {
+                tally.holds(way);
+                *none = Some(Tallied(Arc::clone(tally), way));
+            }
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn alone(drain: &Arc<Drain>) -> Self {
         let limits = Limits::new(crate::LimitOptions::default());
         let peer = limits.connect(&limits.peer(std::net::Ipv4Addr::LOCALHOST.into()));
         Self::new(drain.place(usize::MAX).expect("there is room"), peer.expect("there is room"))
+    }
+}
+
+impl Drop for Tallied {
+    fn drop(&mut self) {
+        self.0.lets_go(self.1);
     }
 }
 

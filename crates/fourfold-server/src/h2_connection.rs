@@ -35,8 +35,10 @@ use crate::{
         H2_RESETS_MAX, H2_SEND_BUFFER_BYTES, H2_STREAM_WINDOW_BYTES, H2_STREAMS_MAX, HEAD_BUFFER_BYTES, HEADERS_MAX,
         LINGERING_CLOSE_MAX, PING, STALL_WAIT_MAX,
     },
+    refusals::Told,
     request, routes,
     socket::Socket,
+    tally::Way,
     wire::Wire,
 };
 
@@ -52,7 +54,8 @@ pub(crate) fn is_meant(unread: &[u8], socket: &Socket) -> bool {
 }
 
 /// Spawns a task that serves HTTP/2 on a socket; `unread` is what was read from it before.
-pub(crate) fn spawn(socket: Socket, unread: Bytes, context: Arc<Context>, seat: Seat) {
+pub(crate) fn spawn(socket: Socket, unread: Bytes, context: Arc<Context>, mut seat: Seat) {
+    seat.becomes(Way::Http, &context.tally);
     drop(tokio::spawn(serve(socket, unread, context, seat)));
 }
 
@@ -140,12 +143,18 @@ async fn answer(
     let units = body.max(ANSWER_BYTES_MAX).div_ceil(UNIT_BYTES).min(outstanding);
     let permit = room.acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX)).await;
     let mut permit = permit.expect("nobody closes it");
+    let told = Told::of(&request);
     let reply = match check(request, caller, context) {
         Ok(request) => routes::answer(request, caller.address(), context).await,
         Err(refusal) => refusal.into(),
     };
+    let reply = match reply {
+        Reply::Appending(answering) => Reply::Whole(answering.await),
+        other => other,
+    };
+    told.answered(&reply, &context.tally);
     let mut answer = match reply {
-        Reply::Appending(answering) => answering.await.map(Body::from),
+        Reply::Appending(_) => unreachable!("it was awaited above"),
         Reply::Whole(answer) => answer.map(Body::from),
         Reply::Live(live) => {
             drop(permit); // From now on it is a cursor.

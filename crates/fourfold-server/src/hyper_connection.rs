@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use fourfold_protocol::Code;
 use http::{Request, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -21,14 +22,16 @@ use crate::{
     connection::Reply,
     context::{Context, Seat},
     limits::{HEAD_BUFFER_BYTES, HEADERS_MAX, STALL_WAIT_MAX},
-    line, request, routes,
+    line, refusals, request, routes,
     socket::Socket,
+    tally::Way,
     transports::Live,
     wire::{Wire, not_http},
 };
 
 /// Spawns a task that serves HTTP on a socket; `unread` is what was read from it before, of a head that is to be whole by `head_by`.
-pub(crate) fn spawn(socket: Socket, unread: Bytes, head_by: Instant, context: Arc<Context>, seat: Seat) {
+pub(crate) fn spawn(socket: Socket, unread: Bytes, head_by: Instant, context: Arc<Context>, mut seat: Seat) {
+    seat.becomes(Way::Http, &context.tally);
     // Boxed as a named type: portions come back to a connection that may come here, and a future cannot contain itself.
     let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(serve(socket, unread, head_by, context, seat));
     tokio::spawn(task);
@@ -54,6 +57,7 @@ async fn serve(socket: Socket, unread: Bytes, head_by: Instant, context: Arc<Con
             let caller = context.limits.caller_of(request.headers(), &peer);
             let is_behind = peer.is_proxy();
             Box::pin(async move {
+                let told = refusals::Told::of(&request);
                 let reply = match request::admit(&request, &caller, &context) {
                     Ok(()) => routes::answer(request, caller.address(), &context).await,
                     Err(refusal) => refusal.into(),
@@ -69,6 +73,7 @@ async fn serve(socket: Socket, unread: Bytes, head_by: Instant, context: Arc<Con
                     Reply::Appending(answering) => Reply::Whole(answering.await),
                     other => other,
                 };
+                told.answered(&reply, &context.tally);
                 match reply {
                     Reply::Appending(_) => unreachable!("it was awaited above"),
                     Reply::Whole(mut answer) => {
@@ -134,6 +139,7 @@ async fn serve(socket: Socket, unread: Bytes, head_by: Instant, context: Arc<Con
         }
         None => {
             if is_garbage {
+                context.tally.refused(Code::BadRequest);
                 // hyper says nothing to HTTP/2.
                 let _ = line::write_all(&socket, answer::last_words(&not_http())).await;
             }

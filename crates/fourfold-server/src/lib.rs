@@ -6,6 +6,7 @@
 //!                               ├─ call       requests that the server executes (a crate of their own)
 //!                               ├─ control    subscriptions (a crate of their own)
 //!                               └─ extra      what the one who mounts the server adds
+//! operator ─ health, metrics ◄─ tally (what each shard counts)
 //! ```
 //!
 //! ```no_run
@@ -34,22 +35,28 @@ mod gcra;
 mod h2_body;
 mod h2_connection;
 mod h2_patience;
+mod health;
 mod hyper_connection;
 mod known_polls;
 pub mod limits;
 mod line;
 mod list;
+mod metrics;
 mod network;
+mod operator;
 mod page;
+mod process;
 mod proxy_protocol;
 mod publish;
 mod query;
+mod refusals;
 mod request;
 mod routes;
 mod server;
 mod settings;
 mod socket;
 mod subscribe;
+mod tally;
 mod timestamp;
 mod tls;
 mod tls_connection;
@@ -67,6 +74,7 @@ pub use fourfold_subscriptions::Options as SubscriptionOptions;
 pub use gcra::Rate;
 pub use limits::{LimitOptions, Limits, PerAddress};
 pub use network::Network;
-pub use server::{Connections, Server};
+pub use operator::Operator;
+pub use server::{Connections, Liveness, Server};
 pub use settings::Settings;
 pub use tls::{Tls, TlsError};

@@ -212,6 +212,29 @@ pub const FORWARDED_BYTES_MAX: usize = 4 * 1024;
 
 /// Proxies behind each other. If there are more, the proxy itself is the caller.
 pub const FORWARDED_HOPS_MAX: usize = 32;
+/// From so many connections on a drain says goodbye to one after the other, over a while, and not to all at once.
+pub const PACED_CONNECTIONS_MIN: usize = 1_000;
+
+/// Connections to the operator's listener at once; each is over within [`OPERATOR_WAIT_MAX`], and others wait for it.
+pub const OPERATOR_CONNECTIONS_MAX: usize = 64;
+
+/// The head of a request there, in bytes.
+pub const OPERATOR_HEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// How long one request there may take, from the connection to the end of the answer.
+pub const OPERATOR_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How long a shard may take for a turn, or it counts as stuck.
+pub const TURN_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// How long an append may take to become durable and be read back, or the server counts as not ready.
+pub const PROBE_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// How long such a proof counts for all who ask: a flood of questions costs one a second.
+pub const PROBE_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// How many records of such proofs are kept. One is enough; a few tell whoever looks what was there.
+pub const PROBE_RECORDS_MAX: u64 = 8;
 
 #[cfg(test)]
 mod tests {

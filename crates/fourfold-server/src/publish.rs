@@ -1,6 +1,9 @@
 //! The way in: create, append, close, delete. Spec: "Create Stream", "Append to Stream", "Close Stream", "Delete Stream".
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use fourfold_protocol::Kind;
@@ -311,12 +314,20 @@ pub(crate) fn append(
     append: Append,
     context: &Context,
 ) -> impl Future<Output = Result<Appended, Refusal>> + Send + use<> {
+    let begun = Instant::now();
+    let (records, bytes) = (append.records.len() as u64, append.records.iter().map(Bytes::len).sum::<usize>() as u64);
     let pending = match context.limits.batch(stream.meter(), &append.records) {
         Ok(()) => Ok(stream.answer(context.shard, context.engine.append(stream, append))),
         Err(refusal) => Err(refusal),
     };
-    let stream = Arc::clone(stream);
-    async move { pending?.await.map_err(|e| refused(e, &stream)) }
+    let (stream, tally) = (Arc::clone(stream), Arc::clone(&context.tally));
+    async move {
+        let appended = pending?.await;
+        if appended.as_ref().is_ok_and(|appended| !appended.duplicate) {
+            tally.appended(records, bytes, u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
+        }
+        appended.map_err(|e| refused(e, &stream))
+    }
 }
 
 fn refused(error: AppendError, stream: &Stream) -> Refusal {

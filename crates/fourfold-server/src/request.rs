@@ -20,6 +20,7 @@ use crate::{
     known_polls::{Asking, Grounds},
     limits::{HEADER_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX},
     publish::{self, Body},
+    refusals::Told,
     routes::STREAMS,
     subscribe,
 };
@@ -84,8 +85,9 @@ impl Plain {
 
     /// What it gets, and whether the client will send another request behind it.
     pub(crate) async fn answer(self, context: Arc<Context>, caller: Arc<Caller>) -> (Reply, bool) {
-        let goes_on = keeps_alive(&self.request);
-        (self.readable_reply(&context, &caller, &mut None).await, goes_on)
+        let (goes_on, told) = (keeps_alive(&self.request), Told::of(&self.request));
+        let reply = self.readable_reply(&context, &caller, &mut None).await;
+        (counted(reply, told, context), goes_on)
     }
 
     /// The same, and the shard learns from it.
@@ -95,13 +97,13 @@ impl Plain {
         caller: Arc<Caller>,
         asking: Asking,
     ) -> (Reply, bool) {
-        let goes_on = keeps_alive(&self.request);
+        let (goes_on, told) = (keeps_alive(&self.request), Told::of(&self.request));
         let mut grounds = None;
         let reply = self.readable_reply(&context, &caller, &mut grounds).await;
         if let (Reply::Whole(answer), Some(grounds), true) = (&reply, grounds, goes_on) {
             context.polls.learn(asking, grounds, answer);
         }
-        (reply, goes_on)
+        (counted(reply, told, context), goes_on)
     }
 
     async fn readable_reply(self, context: &Arc<Context>, caller: &Caller, grounds: &mut Option<Grounds>) -> Reply {
@@ -133,6 +135,19 @@ impl Plain {
         let done = publish::begin(&parts, Body::Whole(body), &name, context).await?;
         Ok(Reply::Appending(Box::pin(async move { done.await.unwrap_or_else(|refusal| answer::refusal(&refusal)) })))
     }
+}
+
+/// The same, and it is counted what the request got; of an append, once it has it.
+fn counted(reply: Reply, told: Told, context: Arc<Context>) -> Reply {
+    let Reply::Appending(answering) = reply else {
+        told.answered(&reply, &context.tally);
+        return reply;
+    };
+    Reply::Appending(Box::pin(async move {
+        let answer = answering.await;
+        told.whole(&answer, &context.tally);
+        answer
+    }))
 }
 
 /// What holds for every request, whatever it asks for, before anything else is looked at.

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -17,15 +17,19 @@ use fourfold_subscriptions::Subscriptions;
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
+    runtime::Handle,
     sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 
 use crate::{
-    Settings, answer, connection,
+    Operator, Settings, answer, connection,
     context::{Context, Drain, Seat},
+    health::{Readiness, Turn},
     known_polls::KnownPolls,
-    limits::{BACKLOG, HANDOVER_MAX, Limits, UNSENT_BYTES_MAX},
+    limits::{BACKLOG, HANDOVER_MAX, Limits, PACED_CONNECTIONS_MIN, UNSENT_BYTES_MAX},
+    metrics::{Metrics, Served},
+    operator::{Answering, Watched},
     proxy_protocol, tls_connection,
 };
 
@@ -34,8 +38,9 @@ use crate::{
 pub struct Server {
     listener: TcpListener,
     settings: Settings,
-    drain: Arc<Drain>,
+    watched: Arc<Watched>,
     limits: Arc<Limits>,
+    answering: Option<Answering>,
 }
 
 /// How many connections a server has; goes on to tell while it runs.
@@ -54,7 +59,20 @@ impl Server {
         socket.set_reuseaddr(true)?; // A restart must not wait for the connections of the last life.
         socket.bind(address)?;
         let limits = Arc::new(Limits::new(settings.limits.clone()));
-        Ok(Self { listener: socket.listen(BACKLOG)?, settings, drain: Arc::default(), limits })
+        let drain = Arc::<Drain>::default();
+        let watched = Watched {
+            metrics: Arc::new(Metrics::new(Arc::clone(&drain))),
+            drain,
+            readiness: Readiness::default(),
+            shards: OnceLock::new(),
+        };
+        Ok(Self { listener: socket.listen(BACKLOG)?, settings, watched: Arc::new(watched), limits, answering: None })
+    }
+
+    /// Tells the operator how it is, from now on until it has drained. Errors: there is no thread to be had.
+    pub fn tell(&mut self, operator: Operator) -> io::Result<()> {
+        self.answering = Some(operator.start(Arc::clone(&self.watched))?);
+        Ok(())
     }
 
     /// The address that it listens on, with the port that was given if the port was 0.
@@ -62,10 +80,16 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// Whether it is alive, to ask while it runs.
+    #[must_use]
+    pub fn liveness(&self) -> Liveness {
+        Liveness(Arc::clone(&self.watched))
+    }
+
     /// A count of the connections, to keep while the server runs.
     #[must_use]
     pub fn connections(&self) -> Connections {
-        Connections(Arc::clone(&self.drain))
+        Connections(Arc::clone(&self.watched.drain))
     }
 
     /// The limits in force, to put others in force while the server runs.
@@ -85,11 +109,16 @@ impl Server {
         stop: impl Future<Output = ()>,
     ) -> io::Result<()> {
         let settings = Arc::new(self.settings);
-        let drain = self.drain;
+        let (watched, metrics, drain) = (&self.watched, &self.watched.metrics, Arc::clone(&self.watched.drain));
         let subscriptions = Subscriptions::start(Arc::clone(&engine), settings.subscriptions.clone()).await?;
         let calls = Calls::start(Arc::clone(&engine), settings.calls.clone()).await?;
         let (ended, ending) = watch::channel(false);
-        let mut threads = Vec::new();
+        metrics.serves(Some(Served {
+            engine: Arc::clone(&engine),
+            subscriptions: subscriptions.clone(),
+            calls: calls.clone(),
+        }));
+        let (mut threads, mut turns) = (Vec::new(), Vec::new());
         let mut handovers: Vec<Handover> = Vec::new();
         for relay in shards {
             let context = Arc::new(Context {
@@ -101,30 +130,48 @@ impl Server {
                 calls: calls.clone(),
                 polls: KnownPolls::default(),
                 limits: Arc::clone(&self.limits),
+                tally: metrics.shard(),
             });
             let (handover, sockets) = mpsc::channel(HANDOVER_MAX);
-            threads.push(start_shard(relay, context, sockets, ending.clone())?);
+            let (thread, runtime) = start_shard(relay, context, sockets, ending.clone())?;
+            threads.push(thread);
+            turns.push(Turn::new(runtime));
             handovers.push(handover);
         }
+        // There is one run.
+        let _ = watched.shards.set(turns);
         tokio::select! {
-            () = accept(&self.listener, &handovers, &drain, &settings, &self.limits) => {}
+            () = accept(&self.listener, &handovers, watched, &settings, &self.limits) => {}
             () = stop => {}
         }
         drop(self.listener);
         drop(handovers);
         tracing::info!(connections = drain.connections(), "draining");
         tokio::join!(
-            goodbye(&*engine, &drain, settings.drain_deadline),
+            goodbye(&*engine, &drain, &settings),
             calls.drain(settings.drain_deadline), // Their readers are told goodbye meanwhile, and find the end when they are back.
         );
         calls.stop();
         subscriptions.stop(); // Last, as those who are still here may claim and ack.
+        drop(self.answering);
+        metrics.serves(None); // Nobody holds the engine any more but its owner.
         ended.send_replace(true);
         for thread in threads {
             // A shard ends at once: its connections are gone, or are cut with its runtime.
             thread.join().map_err(|_| io::Error::other("a shard has panicked"))?;
         }
         Ok(())
+    }
+}
+
+/// Whether a server is alive; goes on to tell while it runs.
+#[derive(Clone, Debug)]
+pub struct Liveness(Arc<Watched>);
+
+impl Liveness {
+    /// Whether every shard takes a turn when it is asked to, within [`TURN_WAIT_MAX`](crate::limits::TURN_WAIT_MAX). True before there are any.
+    pub async fn is_alive(&self) -> bool {
+        self.0.stuck().await.is_empty()
     }
 }
 
@@ -137,16 +184,24 @@ impl Connections {
 }
 
 /// Tells everybody, and waits until they have gone.
-async fn goodbye(engine: &dyn Engine, drain: &Drain, deadline: Duration) {
+async fn goodbye(engine: &dyn Engine, drain: &Drain, settings: &Settings) {
     let mut emptied = std::pin::pin!(drain.emptied.notified());
     emptied.as_mut().enable();
-    drain.begin();
+    drain.begin(pace(drain.connections(), settings));
     for stream in engine.streams().all() {
         stream.rouse();
     }
-    if drain.connections() > 0 && timeout(deadline, emptied).await.is_err() {
+    if drain.connections() > 0 && timeout(settings.drain_deadline, emptied).await.is_err() {
         tracing::warn!(connections = drain.connections(), "cut at the drain deadline");
     }
+}
+
+/// Over how long goodbyes are said. Few leave at once; when there are many, also those should not come back all at once who do not heed when they are told to.
+fn pace(connections: usize, settings: &Settings) -> Duration {
+    if connections < PACED_CONNECTIONS_MIN {
+        return Duration::ZERO;
+    }
+    settings.drain_spread.min(settings.drain_deadline / 2)
 }
 
 fn start_shard(
@@ -154,10 +209,11 @@ fn start_shard(
     context: Arc<Context>,
     mut sockets: mpsc::Receiver<(std::net::TcpStream, Seat)>,
     mut ending: watch::Receiver<bool>,
-) -> io::Result<JoinHandle<()>> {
+) -> io::Result<(JoinHandle<()>, Handle)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
     let shard = relay.shard().index();
-    thread::Builder::new().name(format!("fourfold-{shard}")).spawn(move || {
+    let thread = thread::Builder::new().name(format!("fourfold-{shard}")).spawn(move || {
         context.limits.budgets.enter();
         runtime.block_on(async move {
             tokio::spawn(relay.run());
@@ -174,7 +230,8 @@ fn start_shard(
             let _ = ending.wait_for(|ended| *ended).await;
         });
         runtime.shutdown_background();
-    })
+    })?;
+    Ok((thread, handle))
 }
 
 /// From here on whoever is connected speaks.
@@ -204,10 +261,11 @@ async fn announced(mut socket: TcpStream, context: Arc<Context>, seat: Seat) {
 async fn accept(
     listener: &TcpListener,
     handovers: &[Handover],
-    drain: &Arc<Drain>,
+    watched: &Watched,
     settings: &Settings,
     limits: &Limits,
 ) {
+    let (metrics, drain) = (&watched.metrics, &watched.drain);
     // A word about being turned away would cost a handshake.
     let speaks_tls = settings.tls.is_some();
     let mut next = 0;
@@ -224,12 +282,14 @@ async fn accept(
         let seat = match seat(address.ip(), drain, limits) {
             Ok(seat) => seat,
             Err(refusal) => {
+                metrics.turned_away.one();
                 if !speaks_tls {
                     turn_away(&socket, &refusal);
                 }
                 continue;
             }
         };
+        metrics.accepted.one();
         if let Err(error) = prepare(&socket) {
             tracing::debug!(%error, "a socket was gone before it could be prepared");
             continue;
@@ -274,6 +334,19 @@ fn turn_away(socket: &TcpStream, refusal: &Refusal) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_leave_at_once_and_many_over_a_time_that_leaves_some_to_end_in() {
+        let settings = Settings {
+            drain_spread: Duration::from_secs(5),
+            drain_deadline: Duration::from_secs(8),
+            ..Settings::default()
+        };
+        assert_eq!(pace(PACED_CONNECTIONS_MIN - 1, &settings), Duration::ZERO);
+        assert_eq!(pace(PACED_CONNECTIONS_MIN, &settings), Duration::from_secs(4));
+        let settings = Settings { drain_deadline: Duration::from_secs(60), ..settings };
+        assert_eq!(pace(100_000, &settings), Duration::from_secs(5));
+    }
 
     #[tokio::test]
     async fn a_herd_that_comes_at_once_is_let_in() {

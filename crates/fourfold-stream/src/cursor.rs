@@ -287,7 +287,7 @@ impl Cursor {
         let ending = self.stream.ending().map(|ending| &**ending);
         let kind = self.stream.kind();
         let portion = Portion { kind, records, next: offset, chain, up_to_date, closed, cursor, gap, ending };
-        Frame { bytes: dialect.encode(&portion), records: records.len(), next, up_to_date, closed }
+        Frame { bytes: dialect.encode(&portion), records: records.len(), next, up_to_date, closed, gap: gap.is_some() }
     }
 
     fn take(&mut self, frame: Frame) -> Next {

@@ -12,6 +12,7 @@ use fourfold_protocol::{Epoch, Offset, Record, Segment, StreamName};
 use crate::{
     Stream, Streams,
     fork::{Fork, ForkWish},
+    meter::Distribution,
 };
 
 /// A future that an engine hands out; boxed, so that a server holds any engine as `Arc<dyn Engine>`.
@@ -58,6 +59,28 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The streams that are hot.
     fn streams(&self) -> &Streams;
+
+    /// What it has done and what it has before it, for whoever watches the server; `None` where there is nothing to tell. Cheap, never waits.
+    fn stats(&self) -> Option<EngineStats> {
+        None
+    }
+}
+
+/// An engine at a moment: sums since it was opened, and how it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineStats {
+    /// Groups by how many records they made durable at one go.
+    pub group_records: Distribution,
+    /// How long each sync took, in microseconds.
+    pub sync_micros: Distribution,
+    /// Operations that wait.
+    pub queue_ops: u64,
+    /// The bytes in them.
+    pub queue_bytes: u64,
+    /// What the streams take on the disk, in bytes.
+    pub disk_bytes: u64,
+    /// What is free on that disk, in bytes.
+    pub disk_free_bytes: u64,
 }
 
 /// What a read found.

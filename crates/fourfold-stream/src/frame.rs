@@ -30,6 +30,8 @@ pub struct Frame {
     pub up_to_date: bool,
     /// Whether it is the end of a closed stream: nothing follows.
     pub closed: bool,
+    /// Whether it tells of records that the reader has missed.
+    pub gap: bool,
 }
 
 /// At most so many frames are kept for a stream: the transports in use, each with a few cursors that lag by one wake-up.

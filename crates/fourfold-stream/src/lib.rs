@@ -17,6 +17,7 @@
 //! - [`pace`]: how often a stream moves, for the advice to pollers
 //! - [`watch`]: tells one observer of every stream that moves, and costs nothing while there is none
 //! - [`listing`]: which streams a client may see
+//! - [`meter`]: counts for whoever watches the server
 
 pub mod admission;
 pub mod cursor;
@@ -24,6 +25,7 @@ pub mod engine;
 pub mod fork;
 pub mod frame;
 pub mod listing;
+pub mod meter;
 pub mod pace;
 pub mod relay;
 mod sleepers;
@@ -35,8 +37,8 @@ pub mod watch;
 pub use admission::{Admission, Head, ProducerState};
 pub use cursor::{Cursor, Ended, Next, ReadRefusal};
 pub use engine::{
-    Append, AppendError, Appended, Batch, Create, CreateError, Created, Engine, ForkError, Limit, Listed, Listing,
-    OpenError, Pending, Producer, ReadError, Retention, StreamConfig, Unavailable,
+    Append, AppendError, Appended, Batch, Create, CreateError, Created, Engine, EngineStats, ForkError, Limit, Listed,
+    Listing, OpenError, Pending, Producer, ReadError, Retention, StreamConfig, Unavailable,
 };
 pub use fork::{Fork, ForkWish};
 pub use fourfold_protocol::{Portion, Segment};

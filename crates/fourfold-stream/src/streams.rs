@@ -101,6 +101,12 @@ impl Streams {
         self.hot().values().cloned().collect()
     }
 
+    /// How many are hot.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.hot().len()
+    }
+
     fn hot(&self) -> MutexGuard<'_, HashMap<StreamName, Arc<Stream>, foldhash::fast::RandomState>> {
         self.shared.hot.lock().expect("no code panics while it holds the map")
     }

@@ -101,6 +101,12 @@ impl Entry {
         if desk.gone || !current {
             return Ok(()); // A callback, the end of the lease or a deletion was faster.
         }
+        let wakes = &self.means.wakes;
+        if outcome.is_ok() {
+            wakes.delivered.one()
+        } else {
+            wakes.failed.one()
+        }
         let facts = match outcome {
             Ok(Said::Done) => {
                 let mut linked = BTreeMap::new();

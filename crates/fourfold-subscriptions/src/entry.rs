@@ -14,6 +14,7 @@ use fourfold_stream::{Engine, OpenError, Stream, Unavailable};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, Notify, OnceCell, Semaphore};
 
 use crate::{
+    counts::Wakes,
     courier::Courier,
     journal::{self, Journal},
     keys::{self, Keys},
@@ -29,11 +30,18 @@ pub(crate) struct Means {
     pub(crate) courier: Courier,
     /// One for each webhook request under way.
     pub(crate) permits: Semaphore,
+    pub(crate) wakes: Wakes,
 }
 
 impl Means {
     pub(crate) fn new(engine: Arc<dyn Engine>, courier: Courier) -> Self {
-        Self { engine, keys: OnceCell::new(), courier, permits: Semaphore::new(DELIVERIES_MAX) }
+        Self {
+            engine,
+            keys: OnceCell::new(),
+            courier,
+            permits: Semaphore::new(DELIVERIES_MAX),
+            wakes: Wakes::default(),
+        }
     }
 
     /// The keys, from where they are kept.
@@ -277,10 +285,12 @@ impl Entry {
         let told = append(&*self.means.engine, wake_stream, event.to_string()).await;
         let standing = match &told {
             Ok(()) => {
+                self.means.wakes.announced.one();
                 let wake = desk.state.standing.wake.clone().map(|wake| Wake { delivered: true, ..wake });
                 Standing { wake, ..desk.state.released() }
             }
             Err(why) => {
+                self.means.wakes.failed.one();
                 tracing::warn!(id = self.id, wake_stream, error = why, "a wake event cannot be written");
                 desk.state.failed(now_ms(), fastrand::f64())
             }

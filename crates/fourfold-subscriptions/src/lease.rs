@@ -45,6 +45,7 @@ impl Entry {
                     let error = json!({ "code": "NO_PENDING_WORK" });
                     return Err(Refusal::new(Code::NothingPending, detail).with("error", error));
                 }
+                self.means.wakes.claimed.one();
                 desk.state.next_wake(wake_id().map_err(|why| unavailable(&why))?)
             }
         };

@@ -18,6 +18,7 @@
 //! wake; a stale worker moves nothing. Delivery is at least once.
 
 mod control;
+mod counts;
 mod courier;
 mod delivery;
 mod entry;
@@ -31,4 +32,5 @@ mod subscriptions;
 mod target;
 
 pub use control::{ControlAnswer, ControlRequest, methods};
+pub use counts::Counts;
 pub use subscriptions::{Options, Subscriptions};

@@ -210,7 +210,7 @@ impl Shared {
         self.means.engine.streams().watch().switch(on);
     }
 
-    fn entries(&self) -> RwLockReadGuard<'_, HashMap<String, Arc<Entry>>> {
+    pub(crate) fn entries(&self) -> RwLockReadGuard<'_, HashMap<String, Arc<Entry>>> {
         self.entries.read().expect("no code panics while it holds the subscriptions")
     }
 

@@ -6,8 +6,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     bench::BenchArgs,
+    check::CheckArgs,
     client::Token,
     config::{self, Flags},
+    reload::ReloadArgs,
     token::TokenArgs,
 };
 
@@ -37,6 +39,10 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Make a data directory from a backup, or check that a backup is whole
     Restore(RestoreArgs),
+    /// Explain a configuration without starting: each setting, where it came from, what follows from it, what is risky
+    Check(CheckArgs),
+    /// Have the running server read its configuration again, without anybody being dropped
+    Reload(ReloadArgs),
     /// Append lines to a stream, each once, also if the server restarts meanwhile
     Append(AppendArgs),
     /// Print a stream's records as they come

@@ -9,12 +9,21 @@ mod tls;
 mod typed;
 mod units;
 
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+    thread,
+    time::Duration,
+};
 
 use fourfold_calls::{CallConfig, limits::CALLS_LIMIT};
 use fourfold_server::{LimitOptions, Origins};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::log::Format;
+pub(crate) use limits::KEYS as LIMIT_KEYS;
 pub(crate) use settings::Flags;
 use settings::Setting;
 pub(crate) use tls::TlsFiles;
@@ -28,6 +37,8 @@ pub(crate) struct ServeConfig {
     pub listen: SocketAddr,
     /// The certificate to speak TLS with.
     pub tls: Option<TlsFiles>,
+    /// Where metrics and health are told.
+    pub admin_listen: AdminListen,
     /// What keeps the streams.
     pub engine: Engine,
     /// How long a long poll waits when the request does not say.
@@ -60,7 +71,33 @@ pub(crate) struct ServeConfig {
     pub insecure_open: bool,
     /// A tracing filter, known to be one.
     pub log: String,
+    /// In which form lines are written.
+    pub log_format: Format,
 }
+
+/// Where metrics and health are told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum AdminListen {
+    /// Nowhere.
+    Off,
+    /// There, and nowhere else.
+    At(SocketAddr),
+    /// Nobody has said: there, or at a free port if somebody else is there.
+    Preferably(SocketAddr),
+}
+
+impl AdminListen {
+    /// If nobody has said: on loopback, so that nobody is told by accident, and found from the server's own port.
+    fn beside(listen: SocketAddr) -> Self {
+        let port = match listen.port() {
+            0 => 0,
+            port => port.checked_add(ADMIN_PORT_OFFSET).unwrap_or(0),
+        };
+        Self::Preferably((Ipv4Addr::LOCALHOST, port).into())
+    }
+}
+
+const ADMIN_PORT_OFFSET: u16 = 1000;
 
 /// Which engine, and what it needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,6 +134,35 @@ pub(crate) struct Retention {
     pub bytes: Option<u64>,
     /// So many records.
     pub records: Option<u64>,
+}
+
+/// What was given for a setting, as it is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Given {
+    /// The setting.
+    pub key: &'static str,
+    /// The value, or what holds without one.
+    pub text: String,
+    /// Where it was typed.
+    pub origin: String,
+}
+
+impl Given {
+    fn of(setting: &Setting, typed: &Typed) -> Self {
+        let (text, origin) = match typed.get(setting) {
+            Some(value) => (
+                value.text.clone(),
+                match &value.origin {
+                    Origin::Default(_) => "default".to_owned(),
+                    // The key stands in front already.
+                    Origin::File { path, line, .. } => format!("{path} line {line}"),
+                    origin => origin.to_string(),
+                },
+            ),
+            None => (format!("({})", setting.without), "not given".to_owned()),
+        };
+        Self { key: setting.key, text, origin }
+    }
 }
 
 /// Why the configuration cannot be used; each says where the wrong value was typed.
@@ -149,12 +215,14 @@ const THREADS_MAX: u64 = 1024; // More threads than any machine here has cores i
 const FILES_RESERVED: u64 = 512; // For the engine's own files, the listener, and the standard streams.
 
 impl ServeConfig {
-    /// Understands flags, the process's environment and the configuration file. Raises the limit of open files to what
-    /// the system allows, since the number of connections follows from it.
+    /// Understands flags, the process's environment and the configuration file; with what was given for each setting. Raises the limit of open
+    /// files to what the system allows, since the number of connections follows from it.
     ///
     /// Errors: the first value that means nothing, with the place where it was typed.
-    pub(crate) fn from_flags(flags: &Flags) -> Result<Self, ConfigError> {
-        Self::understand(&Typed::gather(flags, |name| std::env::var(name).ok())?, files_max())
+    pub(crate) fn explained(flags: &Flags) -> Result<(Self, Vec<Given>), ConfigError> {
+        let typed = Typed::gather(flags, |name| std::env::var(name).ok())?;
+        let given = settings::ALL.iter().map(|setting| Given::of(setting, &typed)).collect();
+        Ok((Self::understand(&typed, files_max())?, given))
     }
 
     fn understand(typed: &Typed, files_max: u64) -> Result<Self, ConfigError> {
@@ -188,11 +256,18 @@ impl ServeConfig {
             Engine::Memory => None,
         };
         let calls_count = |text: &str| count(text, CALLS_LIMIT as u64).map(to_usize);
+        let address = |text: &str| {
+            text.parse::<SocketAddr>()
+                .map_err(|_| format!("'{text}' is not an address; write an IP and a port, such as 127.0.0.1:4437"))
+        };
+        let listen = required(typed, &LISTEN, address)?;
         Ok(Self {
-            listen: required(typed, &LISTEN, |text| {
-                text.parse()
-                    .map_err(|_| format!("'{text}' is not an address; write an IP and a port, such as 127.0.0.1:4437"))
-            })?,
+            listen,
+            admin_listen: optional(typed, &ADMIN_LISTEN, |text| match text {
+                "off" => Ok(AdminListen::Off),
+                text => address(text).map(AdminListen::At),
+            })?
+            .unwrap_or_else(|| AdminListen::beside(listen)),
             tls: tls::understand(typed)?,
             engine,
             long_poll_timeout: required(typed, &LONG_POLL_TIMEOUT, |text| {
@@ -229,6 +304,10 @@ impl ServeConfig {
                 Origins::named(origins.clone()).map(|_| origins)
             })?
             .unwrap_or_default(),
+            log_format: match required(typed, &LOG_FORMAT, |text| one_of(text, &["text", "json"]))? {
+                "json" => Format::Json,
+                _ => Format::Text,
+            },
             log: required(typed, &LOG, |text| match tracing_subscriber::EnvFilter::try_new(text) {
                 Ok(_) => Ok(text.to_owned()),
                 Err(error) => {
@@ -396,6 +475,20 @@ mod tests {
     }
 
     #[test]
+    fn the_operator_is_told_on_loopback_a_thousand_ports_further_unless_it_is_said() {
+        let of = |listen: &str, admin: &[(&'static str, &str)]| {
+            understood(&flags(&[&[("listen", listen)], admin].concat()), &[]).unwrap().admin_listen
+        };
+        assert_eq!(of("127.0.0.1:4437", &[]), AdminListen::Preferably("127.0.0.1:5437".parse().unwrap()));
+        for free in ["127.0.0.1:0", "127.0.0.1:65000"] {
+            assert_eq!(of(free, &[]), AdminListen::Preferably("127.0.0.1:0".parse().unwrap()), "{free}");
+        }
+        assert_eq!(of("127.0.0.1:1", &[("admin-listen", "off")]), AdminListen::Off);
+        let given = AdminListen::At("0.0.0.0:9".parse().unwrap());
+        assert_eq!(of("127.0.0.1:1", &[("admin-listen", "0.0.0.0:9")]), given);
+    }
+
+    #[test]
     fn a_variable_can_name_the_file() {
         let (_dir, path) = file("engine = 'memory'");
         assert_eq!(understood(&Flags::default(), &[("FOURFOLD_CONFIG", &path)]).unwrap().engine, Engine::Memory);
@@ -406,7 +499,9 @@ mod tests {
         let (_dir, path) = file("# a comment\nengine = 'memory'\nlisten-on = '0.0.0.0:1'\n");
         let error = understood(&flags(&[]), &[("FOURFOLD_CONFIG", &path)]).unwrap_err().to_string();
         assert!(
-            error.starts_with(&format!("{path} line 3: unknown key 'listen-on'; the keys are listen, ")),
+            error.starts_with(&format!(
+                "{path} line 3: unknown key 'listen-on'; the keys are listen, admin-listen, data-dir"
+            )),
             "{error}"
         );
     }
@@ -473,6 +568,7 @@ mod tests {
     fn values_out_of_bounds_are_refused() {
         for (key, value) in [
             ("listen", "localhost"),
+            ("admin-listen", "on"),
             ("engine", "disk"),
             ("durability", "fast"),
             ("long-poll-timeout", "61s"),
@@ -497,6 +593,7 @@ mod tests {
             ("origins", "app.example"),
             ("origins", "https://app.example/"),
             ("log", "fourfold=loud"),
+            ("log-format", "xml"),
         ] {
             let error = understood(&flags(&[(key, value)]), &[]).expect_err(key).to_string();
             assert!(error.starts_with(&format!("--{key}: ")), "{error}");

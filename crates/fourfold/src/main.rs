@@ -2,6 +2,7 @@
 //!
 //! - [`cli`]: what can be typed; [`config`]: what it means to the server
 //! - [`serve`], [`demo`]: the server, and the same with scenarios that use it; [`control_socket`]: how commands speak to it
+//! - [`check`]: what a configuration means; [`reload`]: it is read again; [`log`], [`supervisor`]: what the server says to whom it concerns
 //! - [`backup`]: a copy of what a server keeps, and the way back
 //! - [`append`]: the way in, by the idempotent [`producer`]; [`tail`]: the way out, by four transports; [`call`]: both, with a server that does the work between
 //! - [`token`]: tokens for development, and what is wrong with one
@@ -13,6 +14,7 @@ mod append;
 mod backup;
 mod bench;
 mod call;
+mod check;
 mod cli;
 mod client;
 mod config;
@@ -20,22 +22,25 @@ mod control_socket;
 mod demo;
 mod event_stream;
 mod failure;
+mod log;
 mod message;
 mod producer;
+mod reload;
 mod retry;
 mod serve;
+mod supervisor;
 mod tail;
 mod token;
 mod websocket;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 use bench::RunError;
 use cli::{Cli, Command};
-use config::{ConfigError, Flags, ServeConfig};
+use config::{ConfigError, Flags};
+use serve::Source;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -60,6 +65,10 @@ enum CommandError {
     #[error(transparent)]
     Bench(#[from] bench::BenchError),
     #[error(transparent)]
+    Check(#[from] check::CheckError),
+    #[error(transparent)]
+    Reload(#[from] control_socket::AskError),
+    #[error(transparent)]
     Copy(#[from] backup::CopyError),
     #[error("the runtime does not start: {0}")]
     Runtime(#[from] std::io::Error),
@@ -78,8 +87,10 @@ fn main() -> ExitCode {
 /// Returns the exit status of a command that did what it was for.
 fn run(command: Command) -> Result<u8, CommandError> {
     match command {
-        Command::Serve(flags) => serve::serve(configured(&flags)?, None, serve::announce)?,
-        Command::Demo(flags) => demo::demo(configured(&flags)?)?,
+        Command::Serve(flags) => serve::serve(configured(flags)?, None, serve::announce)?,
+        Command::Demo(flags) => demo::demo(configured(flags)?)?,
+        Command::Check(args) => check::check(&args)?,
+        Command::Reload(args) => reload::reload(&args)?,
         Command::Pack { folder } => client_runtime()?.block_on(demo::pack(folder))?,
         Command::Backup(args) => backup::backup(&args)?,
         Command::Restore(args) => backup::restore(&args)?,
@@ -93,14 +104,8 @@ fn run(command: Command) -> Result<u8, CommandError> {
 }
 
 /// The server's configuration; the log begins with it.
-fn configured(flags: &Flags) -> Result<ServeConfig, ConfigError> {
-    let config = ServeConfig::from_flags(flags)?;
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&config.log))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    Ok(config)
+fn configured(flags: Flags) -> Result<Source, ConfigError> {
+    Source::read(move || config::ServeConfig::explained(&flags))
 }
 
 fn client_runtime() -> std::io::Result<tokio::runtime::Runtime> {
@@ -117,6 +122,7 @@ impl CommandError {
         match self {
             Self::Call(error) => error.status(),
             Self::Copy(error) => error.status(),
+            Self::Check(check::CheckError::Config(_) | check::CheckError::Nobody) => 2,
             Self::Config(_) | Self::Append(Append::Address(_) | Append::NoLines(_)) => 2,
             Self::Token(Token::Config(_) | Token::Usage(_) | Token::Unsigned(_) | Token::Access(_)) => 2,
             Self::Tail(Tail::Address(_) | Tail::Refused(_)) => 2,

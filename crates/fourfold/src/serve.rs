@@ -3,7 +3,7 @@
 use std::{
     error::Error,
     fmt,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     net::SocketAddr,
     os::unix::net::UnixStream,
     panic,
@@ -18,15 +18,22 @@ use fourfold_engines::{
     MemoryEngine,
     embedded::{Durability, EmbeddedEngine, EmbeddedOptions, OpenFailure, backup::Backups},
 };
-use fourfold_server::{CallOptions, Extra, Origins, Server, Settings, SubscriptionOptions, Tls, TlsError};
+use fourfold_server::{
+    CallOptions, Extra, Limits, Operator, Origins, Server, Settings, SubscriptionOptions, Tls, TlsError,
+};
 use fourfold_stream::{Engine, Relay, Retention};
 use rustix::process::setpriority_process;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Handle,
+    signal::unix::{SignalKind, signal},
+};
 
 use crate::{
-    config::{self, ServeConfig},
+    config::{self, AdminListen, ConfigError, Given, ServeConfig},
     control_socket::{ControlSocket, Controlled},
-    retry,
+    log::{self, Log},
+    reload::{Part, Reloads},
+    retry, supervisor,
 };
 
 /// Why the server does not run, or stopped.
@@ -43,6 +50,16 @@ pub(crate) enum ServeError {
     /// The rules cannot be taken.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// The operator's address cannot be had.
+    #[error(
+        "cannot tell metrics and health on {address}: {source}; choose another address with --admin-listen, or 'off'"
+    )]
+    Operator {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
     /// The streams cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenFailure),
@@ -76,16 +93,19 @@ impl fmt::Display for Address {
 }
 
 /// Runs the server until it has drained after SIGTERM or SIGINT. `ready` is called once, when connections are accepted,
-/// with the address in force; `extra` answers beside the streams.
+/// with the addresses in force, the server's own and the operator's; `extra` answers beside the streams.
 pub(crate) fn serve(
-    config: ServeConfig,
+    source: Source,
     extra: Option<Arc<dyn Extra>>,
-    ready: impl FnOnce(Address),
+    ready: impl FnOnce(Address, Option<SocketAddr>),
 ) -> Result<(), ServeError> {
+    let Source { config, given, read, log } = source;
     // Only accepts and waits for signals; connections live on threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Run)?;
     runtime.block_on(async {
         let tls = config.tls.as_ref().map(|files| Tls::load(&files.cert, &files.key)).transpose()?;
+        let access = Access::start(config.access.clone()).await?;
+        let origins = named(&config);
         let settings = Settings {
             long_poll_timeout: config.long_poll_timeout,
             body_bytes_max: config.body_bytes_max,
@@ -102,8 +122,8 @@ pub(crate) fn serve(
                 calls_max: config.calls_max,
                 calls_per_caller: config.calls_per_caller,
             },
-            access: Access::start(config.access.clone()).await?,
-            origins: Origins::named(config.origins.clone()).expect("the configuration was checked"),
+            access: access.clone(),
+            origins: origins.clone(),
             tls: tls.clone(),
             extra,
             ..Settings::default()
@@ -113,34 +133,182 @@ pub(crate) fn serve(
         }
         let failed = |source| ServeError::Listen { address: config.listen, source };
         // Before the engine is opened: a taken port should not cost a recovery.
-        let server = Server::bind(config.listen, settings).await.map_err(failed)?;
+        let mut server = Server::bind(config.listen, settings).await.map_err(failed)?;
+        let operator = operator(config.admin_listen)?;
+        let operator_address = operator.as_ref().map(Operator::address);
+        if let Some(operator) = operator {
+            server.tell(operator).map_err(ServeError::Run)?;
+        }
         let threads = u16::try_from(config.threads.get()).unwrap_or(u16::MAX);
         let (relay, shards) = Relay::new(threads);
         let (engine, backups) = {
             let _opening = Opening::begin(&config);
             open(&config, relay)?
         };
+        // To add a part that can change while the server runs: its keys, and how its new piece is made and put into force.
+        let parts = vec![
+            log_part(log.clone()),
+            origins_part(origins),
+            limits_part(server.limits()),
+            tls_part(tls.clone()),
+            access_part(access),
+        ];
+        let reloads = Arc::new(Reloads::new(&config, given, read, parts));
         let _control = match &config.control_socket {
             Some(path) => {
-                let opened = ControlSocket::open(path, Arc::new(Running { backups }));
+                let opened = ControlSocket::open(path, Arc::new(Running { backups, reloads: Arc::clone(&reloads) }));
                 Some(opened.map_err(|source| ServeError::Control { path: path.clone(), source })?)
             }
             None => None,
         };
         let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Run)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Run)?;
-        ready(Address {
+        let mut hang_up = signal(SignalKind::hangup()).map_err(ServeError::Run)?;
+        let address = Address {
             scheme: if tls.is_some() { "https" } else { "http" },
             socket: server.address().map_err(failed)?,
-        });
-        let stop = async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+        };
+        ready(address, operator_address);
+        supervisor::ready();
+        tokio::spawn(supervisor::watch(server.liveness()));
+        tokio::spawn(async move { log.tell_left_out().await });
+        let at_a_terminal = io::stdin().is_terminal();
+        let stop = async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => break,
+                    _ = interrupt.recv() => break,
+                    _ = hang_up.recv() => {
+                        if at_a_terminal && !io::stdin().is_terminal() {
+                            break; // The terminal was closed.
+                        }
+                        let reloads = Arc::clone(&reloads);
+                        // It may read files, and ask for keys; what came of it is in the log.
+                        tokio::task::spawn_blocking(move || drop(reloads.reload()));
+                    }
+                }
             }
+            supervisor::stopping();
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                retry::tell("a second signal: ending at once, without waiting for those who are still here");
+                process::exit(1); // Whatever was acknowledged is as durable as it was promised.
+            });
         };
         server.run(engine, shards, stop).await.map_err(ServeError::Run)
     })
+}
+
+/// The configuration and where it comes from, so that it can be read again; the log has begun.
+pub(crate) struct Source {
+    pub(crate) config: ServeConfig,
+    given: Vec<Given>,
+    read: Box<Read>,
+    log: Log,
+}
+
+type Read = dyn Fn() -> Result<(ServeConfig, Vec<Given>), ConfigError> + Send + Sync;
+
+impl Source {
+    /// Reads it, and begins the log. Errors: what it cannot mean.
+    pub(crate) fn read(
+        read: impl Fn() -> Result<(ServeConfig, Vec<Given>), ConfigError> + Send + Sync + 'static,
+    ) -> Result<Self, ConfigError> {
+        let (config, given) = read()?;
+        let log = log::begin(&config.log, config.log_format);
+        Ok(Self { config, given, read: Box::new(read), log })
+    }
+
+    /// With something of its own in the configuration, also when it is read again.
+    pub(crate) fn with(mut self, add: impl Fn(&mut ServeConfig) + Send + Sync + 'static) -> Self {
+        add(&mut self.config);
+        let read = self.read;
+        let again = move || {
+            let (mut config, given) = read()?;
+            add(&mut config);
+            Ok((config, given))
+        };
+        Self { read: Box::new(again), ..self }
+    }
+}
+
+fn log_part(log: Log) -> Part {
+    let prepare = move |config: &ServeConfig| -> Result<Box<dyn FnOnce()>, String> {
+        let (log, filter) = (log.clone(), config.log.clone());
+        Ok(Box::new(move || log.set_filter(&filter)))
+    };
+    Part { keys: &["log"], prepare: Box::new(prepare) }
+}
+
+fn named(config: &ServeConfig) -> Origins {
+    Origins::named(config.origins.clone()).expect("the configuration was checked")
+}
+
+fn origins_part(origins: Origins) -> Part {
+    let prepare = move |config: &ServeConfig| -> Result<Box<dyn FnOnce()>, String> {
+        let (origins, new) = (origins.clone(), named(config));
+        Ok(Box::new(move || origins.reload(&new)))
+    };
+    Part { keys: &["origins"], prepare: Box::new(prepare) }
+}
+
+fn limits_part(limits: Arc<Limits>) -> Part {
+    let prepare = move |config: &ServeConfig| -> Result<Box<dyn FnOnce()>, String> {
+        let (limits, new) = (Arc::clone(&limits), config.limits.clone());
+        Ok(Box::new(move || limits.reload(new)))
+    };
+    Part { keys: config::LIMIT_KEYS, prepare: Box::new(prepare) }
+}
+
+/// The files are read again, also if they have the names of before.
+fn tls_part(tls: Option<Tls>) -> Part {
+    // Whether TLS is spoken at all is decided at the start.
+    let keys: &[_] = if tls.is_some() { &["tls-cert", "tls-key"] } else { &[] };
+    let prepare = move |config: &ServeConfig| -> Result<Box<dyn FnOnce()>, String> {
+        let (Some(tls), Some(files)) = (tls.clone(), config.tls.clone()) else { return Ok(nothing()) };
+        Tls::load(&files.cert, &files.key).map_err(|error| said(&error))?;
+        let put = move || {
+            if let Err(error) = tls.reload_from(&files.cert, &files.key) {
+                tracing::error!("the certificate of before stays in force: {}", said(&error));
+            }
+        };
+        Ok(Box::new(put))
+    };
+    Part { keys, prepare: Box::new(prepare) }
+}
+
+fn nothing() -> Box<dyn FnOnce()> {
+    Box::new(|| ())
+}
+
+/// The last one: it makes and puts its new piece in one step, so that no other part may fail behind it.
+fn access_part(access: Access) -> Part {
+    let runtime = Handle::current(); // Sets of keys are fetched there, whoever asks for the reload.
+    let prepare = move |config: &ServeConfig| -> Result<Box<dyn FnOnce()>, String> {
+        let _there = runtime.enter();
+        access.reload(config.access.clone()).map_err(|why| format!("[access]: {why}"))?;
+        Ok(nothing())
+    };
+    Part { keys: &[], prepare: Box::new(prepare) }
+}
+
+/// Listens for the operator. An address that nobody has asked for may be another one than usual.
+fn operator(listen: AdminListen) -> Result<Option<Operator>, ServeError> {
+    let bind = |address| Operator::bind(address).map_err(|source| ServeError::Operator { address, source });
+    match listen {
+        AdminListen::Off => Ok(None),
+        AdminListen::At(address) => bind(address).map(Some),
+        AdminListen::Preferably(address) => match Operator::bind(address) {
+            Ok(operator) => Ok(Some(operator)),
+            Err(error) => {
+                tracing::warn!(%address, %error, "the usual address for metrics and health is not to be had: a free one is taken");
+                bind(SocketAddr::new(address.ip(), 0)).map(Some)
+            }
+        },
+    }
 }
 
 fn open(config: &ServeConfig, relay: Relay) -> Result<(Arc<dyn Engine>, Option<Backups>), ServeError> {
@@ -167,11 +335,12 @@ fn open(config: &ServeConfig, relay: Relay) -> Result<(Arc<dyn Engine>, Option<B
 /// The server, as far as commands on this machine can ask something of it.
 struct Running {
     backups: Option<Backups>,
+    reloads: Arc<Reloads>,
 }
 
 impl Controlled for Running {
     fn reload(&self) -> Result<String, String> {
-        Err("nothing can be reloaded".into())
+        self.reloads.reload()
     }
 
     fn backup(&self, mut out: &UnixStream, ready: &mut dyn FnMut(&str) -> io::Result<()>) -> Result<(), String> {
@@ -227,8 +396,15 @@ fn said(error: &dyn Error) -> String {
 }
 
 /// The line that supervisors and tests wait for.
-pub(crate) fn announce(address: Address) {
+pub(crate) fn announce(address: Address, operator: Option<SocketAddr>) {
+    say(format_args!("listening on {address}"));
+    if let Some(operator) = operator {
+        say(format_args!("metrics and health on http://{operator}"));
+    }
+}
+
+/// A line on standard output. If nobody reads it, the server serves all the same.
+pub(crate) fn say(line: std::fmt::Arguments<'_>) {
     let mut out = io::stdout();
-    // Nobody reads standard output if this fails; the server serves all the same.
-    let _ = writeln!(out, "listening on {address}").and_then(|()| out.flush());
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use fourfold_protocol::StreamName;
 use fourfold_stream::{Append, AppendError, Appended, Create, CreateError, Created, OpenError, Stream, Unavailable};
 
@@ -18,6 +19,7 @@ use super::{
     group::{Answer, Group, Judged, Room},
     ledger::{Around, Ledger},
     mark::Mark,
+    meters::Meters,
     queue::Queue,
     recovery,
     store::{Shelf, Store, Write, unavailable},
@@ -56,6 +58,7 @@ pub(crate) struct Committer {
     pub(crate) synced: u64,
     /// Refuse when less than this is free; `None` reckons it. For tests that want to see a write fail.
     pub(crate) reserve: Option<u64>,
+    pub(crate) meters: Arc<Meters>,
 }
 
 impl Committer {
@@ -102,6 +105,7 @@ impl Committer {
     /// Whether the sweep has more to do at once.
     fn commit(&mut self, ops: Vec<Op>, sweeping: bool) -> bool {
         let bytes = ops.iter().map(Op::bytes).sum::<usize>() as u64;
+        let records = ops.iter().map(Op::records).sum::<usize>() as u64;
         let room = self.room(bytes);
         let store = match self.shelf.get() {
             Ok(store) => store,
@@ -132,6 +136,12 @@ impl Committer {
         let _rung_at_the_end = self.around.streams.batch();
         match written {
             Ok(()) => {
+                if records > 0 {
+                    self.meters.group_records.add(records);
+                }
+                if sweeping {
+                    self.weigh(&store);
+                }
                 changes.done(&mut self.ledger);
                 if ended {
                     self.sweep.stir();
@@ -171,6 +181,7 @@ impl Committer {
         if self.synced == self.written {
             return;
         }
+        let begun = Instant::now();
         let synced = match store.sync() {
             // A background worker has failed, not this sync, which fjall has left out: do it ourselves.
             Err(fjall::Error::Poisoned) => recovery::journals(self.shelf.dir())
@@ -183,6 +194,7 @@ impl Committer {
             tracing::error!(dir = %self.shelf.dir().display(), %error, "a sync failed: ending at once, nothing unsynced was acknowledged");
             process::abort();
         }
+        self.meters.sync_micros.add(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
         self.synced = self.written;
     }
 
@@ -216,6 +228,16 @@ impl Committer {
             disk.reserve().saturating_add(store.unwritten()).saturating_add(bytes.saturating_mul(COPIES))
         });
         disk.free < needed
+    }
+
+    /// For whoever watches; what cannot be told stays as it was.
+    fn weigh(&self, store: &Store) {
+        if let Ok(bytes) = store.disk_bytes() {
+            self.meters.disk_bytes.set(bytes);
+        }
+        if let Ok(disk) = Disk::of(self.shelf.dir()) {
+            self.meters.disk_free_bytes.set(disk.free);
+        }
     }
 
     fn reopen(&mut self) -> Result<(), Unavailable> {
@@ -275,12 +297,19 @@ impl Op {
     /// What it counts in the queue: its records, and about what it takes besides.
     pub(crate) fn bytes(&self) -> usize {
         const BESIDES: usize = 256;
-        let records = match self {
-            Self::Create(_, wish, _) => wish.records.as_slice(),
-            Self::Append(_, append, _) => append.records.as_slice(),
+        self.appended().iter().map(|record| record.len() + 32).fold(BESIDES, usize::saturating_add)
+    }
+
+    fn records(&self) -> usize {
+        self.appended().len()
+    }
+
+    fn appended(&self) -> &[Bytes] {
+        match self {
+            Self::Create(_, wish, _) => &wish.records,
+            Self::Append(_, append, _) => &append.records,
             Self::Open(..) | Self::Delete(..) => &[],
-        };
-        records.iter().map(|record| record.len() + 32).fold(BESIDES, usize::saturating_add)
+        }
     }
 
     fn refuse(self, why: &Unavailable) {

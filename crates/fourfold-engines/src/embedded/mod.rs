@@ -10,6 +10,7 @@
 //! - `keys`, `meta`: where everything lies, and how it is written
 //! - `store`: fjall's handles; [`recovery`], `journal`, `mark`: opening, and what is not to be passed over in silence
 //! - [`backup`]: a copy of everything in one file, and the way back
+//! - `meters`: what is counted
 //! - `upkeep`: expiry and retention within a group; `forks`: forks, and what their ends mean for their sources; `timers`: clocks of hot streams; `disk`: free space
 
 pub mod backup;
@@ -24,6 +25,7 @@ mod mark;
 #[cfg(test)]
 mod mending;
 mod meta;
+mod meters;
 mod queue;
 mod reading;
 pub mod recovery;
@@ -43,8 +45,8 @@ use std::{
 
 use fourfold_protocol::StreamName;
 use fourfold_stream::{
-    Append, AppendError, Appended, Batch, Create, CreateError, Created, Engine, Limit, Listing, OpenError, Pending,
-    ReadError, Relay, Retention, Stream, Streams, Unavailable,
+    Append, AppendError, Appended, Batch, Create, CreateError, Created, Engine, EngineStats, Limit, Listing, OpenError,
+    Pending, ReadError, Relay, Retention, Stream, Streams, Unavailable,
 };
 use tokio::sync::oneshot;
 
@@ -55,6 +57,7 @@ use self::{
     committer::{Committer, Op},
     keys::Space,
     ledger::{Around, Ledger},
+    meters::Meters,
     queue::Queue,
     reading::Readers,
     store::Shelf,
@@ -91,6 +94,7 @@ pub struct EmbeddedEngine {
     around: Around,
     readers: Readers,
     backups: Backups,
+    meters: Arc<Meters>,
     committer: Option<JoinHandle<()>>,
 }
 
@@ -115,7 +119,7 @@ impl EmbeddedEngine {
         let shelf = Arc::new(Shelf::new(dir.to_owned(), opened.store));
         let around =
             Around { streams: Streams::new(relay), timers: Arc::new(Timers::default()), defaults: options.retention };
-        let queue = Arc::new(Queue::new());
+        let (queue, meters) = (Arc::new(Queue::new()), Arc::<Meters>::default());
         let committer = Committer {
             queue: Arc::clone(&queue),
             shelf: Arc::clone(&shelf),
@@ -127,13 +131,14 @@ impl EmbeddedEngine {
             written: opened.last,
             synced: if options.durability == Durability::Synced { opened.last } else { 0 },
             reserve,
+            meters: Arc::clone(&meters),
         };
         let committer = thread::Builder::new()
             .name("fourfold-commit".into())
             .spawn(move || committer.run())
             .map_err(|e| OpenFailure::Unwritable(dir.to_owned(), e))?;
         let backups = Backups::new(Arc::clone(&shelf));
-        Ok(Self { queue, around, readers: Readers::new(shelf), backups, committer: Some(committer) })
+        Ok(Self { queue, around, readers: Readers::new(shelf), backups, meters, committer: Some(committer) })
     }
 
     /// Makes backups while this is in use.
@@ -209,6 +214,11 @@ impl Engine for EmbeddedEngine {
 
     fn renew(&self, stream: &Arc<Stream>) {
         self.around.timers.renew(stream, now_ms());
+    }
+
+    fn stats(&self) -> Option<EngineStats> {
+        let (queue_ops, queue_bytes) = self.queue.waits();
+        Some(EngineStats { queue_ops, queue_bytes, ..self.meters.stats() })
     }
 }
 

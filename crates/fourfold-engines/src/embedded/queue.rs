@@ -91,6 +91,12 @@ impl<T> Queue<T> {
         Some(group)
     }
 
+    /// How many operations wait, and how many bytes are in them.
+    pub(crate) fn waits(&self) -> (u64, u64) {
+        let waiting = self.waiting();
+        (waiting.ops.len() as u64, waiting.bytes as u64)
+    }
+
     /// No more goes in; what is in comes out.
     pub(crate) fn close(&self) {
         self.waiting().closed = true;

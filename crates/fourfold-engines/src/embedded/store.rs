@@ -107,6 +107,11 @@ impl Store {
         self.db.write_buffer_size()
     }
 
+    /// What it takes on the disk. For the committer: it waits for what commits wait for.
+    pub(crate) fn disk_bytes(&self) -> fjall::Result<u64> {
+        self.db.disk_space()
+    }
+
     /// Waits until a commit would not be made to wait by fjall. False if the store is poisoned.
     pub(crate) fn ready(&self) -> bool {
         loop {

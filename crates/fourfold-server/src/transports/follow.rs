@@ -26,6 +26,7 @@ use crate::{
     context::{Context, Seat},
     line::{self, Watch},
     socket::Socket,
+    tally::Way,
 };
 
 /// Dialect numbers, one a transport's way of writing.
@@ -41,6 +42,8 @@ pub(crate) const PORTIONS_A_TURN: usize = 16;
 
 /// What differs between events and lines.
 pub(crate) trait Manner: Dialect + Copy + Send + 'static {
+    /// As what its deliveries are counted.
+    const WAY: Way;
     /// How often something is said in silence, and what.
     const BEAT: Option<(Duration, &'static [u8])>;
     /// Whether what was said in the head still holds. The answer ends if it does not.
@@ -134,8 +137,14 @@ impl<M: Manner> Follow<M> {
     )]
     pub(crate) fn run(mut self, head: Vec<u8>) -> impl Future<Output = ()> + Send {
         async move {
-            if line::write_all(&self.outlet, head).await.is_err() || self.follow().await.is_err() {
+            if line::write_all(&self.outlet, head).await.is_err() {
                 return; // The client is gone.
+            }
+            if let Err(gone) = self.follow().await {
+                if gone.kind() == io::ErrorKind::TimedOut {
+                    self.context.tally.stalled();
+                }
+                return;
             }
             self.finish().await;
         }
@@ -171,8 +180,12 @@ impl<M: Manner, O: Outlet> Follow<M, O> {
                 timer.as_mut().reset(self.alarm()); // It counts from the last word.
             }
             if self.context.drain.begun() {
-                let after_ms = Some(self.context.come_back_ms());
-                return Box::pin(self.say_goodbye(Code::Draining.as_str(), after_ms)).await;
+                return Box::pin(async {
+                    self.context.drain.turn().await;
+                    let after_ms = Some(self.context.come_back_ms());
+                    self.say_goodbye(Code::Draining.as_str(), after_ms).await
+                })
+                .await;
             }
             let (outlet, cursor) = (&self.outlet, &mut self.cursor);
             let woken = poll_fn(|cx| {
@@ -254,6 +267,7 @@ impl<M: Manner, O: Outlet> Follow<M, O> {
             }
             match next {
                 Next::Frame(frame) => {
+                    self.context.tally.frame(M::WAY, &frame);
                     let rest = self.outlet.write_now(self.framed(frame.bytes))?;
                     if !rest.is_empty() {
                         return Ok(Drained::Blocked(rest));
@@ -281,6 +295,7 @@ impl<M: Manner, O: Outlet> Follow<M, O> {
             Drained::Behind => match self.cursor.catch_up(&*self.context.engine, &self.manner, PORTION).await {
                 Ok(_) if !self.manner.fits(self.cursor.stream()) => Ok(true),
                 Ok(frame) => {
+                    self.context.tally.frame(M::WAY, &frame);
                     self.write(frame.bytes).await?;
                     tokio::task::yield_now().await; // An engine in memory never waits by itself.
                     Ok(false)
@@ -295,6 +310,7 @@ impl<M: Manner, O: Outlet> Follow<M, O> {
     }
 
     async fn say_goodbye(&mut self, code: &str, after_ms: Option<u64>) -> io::Result<()> {
+        self.context.tally.goodbye(code);
         let next = self.cursor.stream().offset(self.cursor.at());
         let goodbye = self.manner.goodbye(code, after_ms, next);
         self.write(chunk(goodbye.as_bytes())).await

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use fourfold_protocol::{Offset, Portion, Refusal, Start};
+use fourfold_protocol::{Code, Offset, Portion, Refusal, Start};
 use fourfold_stream::{Cursor, Dialect, Ended, Frame, Limit, Next, ReadRefusal, Stream, cursor::PORTION};
 use http::{HeaderValue, StatusCode, header};
 use tokio::time::Instant;
@@ -16,6 +16,7 @@ use crate::{
     context::{Context, not_found, unavailable},
     line::Watch,
     socket::Socket,
+    tally::Way,
 };
 
 /// How long to wait for records.
@@ -112,6 +113,9 @@ impl LongPoll {
                 Woken::Gone => return None,
             }
         }
+        if context.drain.begun() {
+            Box::pin(context.drain.turn()).await;
+        }
         let answer = Box::pin(self.read(context)).await;
         Some(match &self.page {
             Some(page) => answer::allowing(&answer, page),
@@ -125,13 +129,13 @@ impl LongPoll {
         let dialect = Whole { stream: &stream, from: self.cursor.at(), form: self.form };
         match self.cursor.next(&dialect, self.limit) {
             Next::Frame(Frame { records: 0, closed: true, .. }) => self.silence(context),
-            Next::Frame(frame) => frame.bytes,
+            Next::Frame(frame) => delivered(frame, context),
             Next::Behind => match self.cursor.catch_up(&*context.engine, &dialect, self.limit).await {
-                Ok(frame) => frame.bytes,
-                Err(ReadRefusal::Deleted) => refused(&not_found(stream.name())),
-                Err(ReadRefusal::Unavailable(why)) => refused(&unavailable(&why)),
+                Ok(frame) => delivered(frame, context),
+                Err(ReadRefusal::Deleted) => refused(&not_found(stream.name()), context),
+                Err(ReadRefusal::Unavailable(why)) => refused(&unavailable(&why), context),
             },
-            Next::Ended(Ended::Deleted) => refused(&not_found(stream.name())),
+            Next::Ended(Ended::Deleted) => refused(&not_found(stream.name()), context),
             Next::Ended(Ended::Closed) | Next::Wait => self.silence(context),
         }
     }
@@ -148,6 +152,7 @@ impl LongPoll {
         }
         let draining = context.drain.begun();
         if draining {
+            context.tally.goodbye(Code::Draining.as_str());
             answer::put(&mut parts, answer::STREAM_POLL_AFTER, &context.come_back_ms().to_string());
         } else {
             parts.headers.remove(answer::STREAM_POLL_AFTER); // A long poller comes back at once.
@@ -156,8 +161,18 @@ impl LongPoll {
     }
 }
 
+fn delivered(frame: Frame, context: &Context) -> Bytes {
+    context.tally.frame(Way::LongPoll, &frame);
+    frame.bytes
+}
+
 /// An error in place of records; the connection goes on as it would behind them.
-fn refused(refusal: &Refusal) -> Bytes {
+fn refused(refusal: &Refusal, context: &Context) -> Bytes {
+    context.tally.refused(refusal.code);
+    problem(refusal)
+}
+
+fn problem(refusal: &Refusal) -> Bytes {
     let (parts, problem) = answer::problem(refusal);
     answer::to_bytes(parts, problem.as_bytes(), false).into()
 }
@@ -183,7 +198,7 @@ impl Dialect for Whole<'_> {
     fn encode(&self, portion: &Portion<'_>) -> Bytes {
         // Retention has passed the reader while it waited: as if it had asked only now.
         if let Some(refusal) = portion.gap.and_then(|(from, _)| self.trimmed(from)) {
-            return refused(&refusal);
+            return problem(&refusal);
         }
         let mut parts = answer::head(StatusCode::OK);
         let body = self.form.body(portion);

@@ -32,6 +32,7 @@ use crate::{
     query::Query,
     request::keeps_alive,
     socket::Socket,
+    tally::Way,
 };
 
 use heartbeat::Heartbeat;
@@ -69,7 +70,8 @@ impl Live {
     }
 
     /// Starts the task that holds the socket from now on. `unread` is what the client has sent already behind its request.
-    pub(crate) fn spawn(self, socket: Socket, unread: Bytes, context: Arc<Context>, seat: Seat) {
+    pub(crate) fn spawn(self, socket: Socket, unread: Bytes, context: Arc<Context>, mut seat: Seat) {
+        seat.becomes(self.way(), &context.tally);
         // Each is spawned as its own future: one enum of futures would be as large as the largest.
         match self {
             Self::Awaited(awaited) => drop(tokio::spawn(awaited.run(socket, unread, context, seat))),
@@ -77,6 +79,24 @@ impl Live {
             Self::Portions(portions) => drop(tokio::spawn(portions.run(socket, unread, context, seat))),
             Self::Sse(sse) => drop(tokio::spawn(sse.run(socket, context, seat))),
             Self::WebSocket(websocket) => drop(tokio::spawn(websocket.run(socket, unread, context, seat))),
+        }
+    }
+
+    fn way(&self) -> Way {
+        match self {
+            Self::Awaited(_) | Self::LongPoll(_) => Way::LongPoll,
+            Self::Portions(_) => Way::Portions,
+            Self::Sse(_) => Way::Sse,
+            Self::WebSocket(_) => Way::WebSocket,
+        }
+    }
+
+    /// The status that its answer has, or will have if nothing goes wrong.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Awaited(_) => StatusCode::CREATED,
+            Self::WebSocket(_) => StatusCode::SWITCHING_PROTOCOLS,
+            _ => StatusCode::OK,
         }
     }
 }

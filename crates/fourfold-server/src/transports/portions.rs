@@ -19,6 +19,7 @@ use crate::{
     context::{Context, Seat},
     h2_body::{Body, Slot},
     socket::Socket,
+    tally::Way,
 };
 
 /// A reader of lines.
@@ -98,6 +99,7 @@ impl Dialect for Lines {
 }
 
 impl Manner for Lines {
+    const WAY: Way = Way::Portions;
     // The answer ends within a minute: nothing needs to be kept awake unless the client asks for it, and every line stays a message.
     const BEAT: Option<(Duration, &'static [u8])> = None;
 

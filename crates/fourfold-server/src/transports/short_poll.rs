@@ -12,6 +12,7 @@ use crate::{
     context::{Context, not_found, unavailable},
     limits::{ANSWER_BYTES_MAX, ANSWER_RECORDS_MAX},
     query::Query,
+    tally::Way,
 };
 
 /// Reads from `at` on. A 304, and an answer at the tail, cost no engine read.
@@ -60,7 +61,9 @@ pub(crate) async fn read<B>(
         parts.status = StatusCode::NOT_MODIFIED;
         return Ok(answer::empty(parts));
     }
-    Ok(full(parts, form, &portion(stream, &records, next, up_to_date, closed)))
+    let answer = full(parts, form, &portion(stream, &records, next, up_to_date, closed));
+    context.tally.delivered(Way::ShortPoll, records.len(), answer.body().len());
+    Ok(answer)
 }
 
 /// What there is from `at` on, for a request that is not itself a read.

@@ -19,6 +19,7 @@ use crate::{
     limits::{HEARTBEAT, RETRY_MS},
     line,
     socket::Socket,
+    tally::Way,
 };
 
 /// A reader of events.
@@ -104,6 +105,7 @@ impl Dialect for Events {
 }
 
 impl Manner for Events {
+    const WAY: Way = Way::Sse;
     const BEAT: Option<(Duration, &'static [u8])> = Some((HEARTBEAT, sse::HEARTBEAT));
 
     /// Bytes need a head that names their encoding: whoever comes back gets it.

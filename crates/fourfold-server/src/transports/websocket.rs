@@ -32,6 +32,7 @@ use crate::{
     context::{Context, Seat},
     limits::{APPENDS_UNACKNOWLEDGED_MAX, PING, PRODUCER_ID_BYTES_MAX},
     publish,
+    tally::{Tally, Way},
     websocket::{Handshake, Socket, encode},
 };
 
@@ -79,6 +80,7 @@ impl WebSocket {
             match conversation.follow().await {
                 Ok(End::Close(code)) => Box::pin(conversation.socket.close(code)).await,
                 Ok(End::HangUp) => Box::pin(conversation.socket.hang_up()).await,
+                Err(gone) if gone.kind() == io::ErrorKind::TimedOut => conversation.context.tally.stalled(),
                 Err(_) => {} // The client is gone.
             }
         }
@@ -181,7 +183,7 @@ impl Conversation {
                     if self.ping_is_due(now) {
                         // Nothing since the last ping, not even its pong; also the end of a client that stops in mid-frame.
                         if !std::mem::take(&mut heard) {
-                            return Err(io::ErrorKind::TimedOut.into());
+                            return Err(io::ErrorKind::ConnectionAborted.into());
                         }
                         Box::pin(self.socket.write(websocket::ping(&[]))).await?;
                     }
@@ -235,6 +237,7 @@ impl Conversation {
         for _ in 0..PORTIONS_A_TURN {
             match self.cursor.next(&dialect, PORTION) {
                 Next::Frame(frame) => {
+                    self.context.tally.frame(Way::WebSocket, &frame);
                     let rest = self.socket.write_now(frame.bytes)?;
                     self.spoke();
                     if !rest.is_empty() {
@@ -276,6 +279,7 @@ impl Conversation {
             Drained::Ended(Ended::Deleted) => self.deleted().await.map(Some),
             Drained::Behind => match self.cursor.catch_up(&*self.context.engine, &self.dialect(), PORTION).await {
                 Ok(frame) => {
+                    self.context.tally.frame(Way::WebSocket, &frame);
                     self.socket.write(frame.bytes).await?;
                     self.spoke();
                     tokio::task::yield_now().await; // An engine in memory never waits by itself.
@@ -293,6 +297,10 @@ impl Conversation {
     }
 
     async fn say_draining(&mut self) -> io::Result<End> {
+        // What it sends meanwhile would be in doubt, so who has appended goes at once.
+        if self.appends.is_none() {
+            self.context.drain.turn().await;
+        }
         self.flush_answers().await?;
         self.say_goodbye(CloseCode::Draining.as_str(), Some(self.context.come_back_ms())).await?;
         Ok(End::Close(CloseCode::Draining))
@@ -356,7 +364,9 @@ impl Conversation {
                 }
             },
         };
-        let appends = self.appends.get_or_insert_with(|| Box::new(Appends::of(self.cursor.stream().clone())));
+        let appends = self.appends.get_or_insert_with(|| {
+            Box::new(Appends::of(self.cursor.stream().clone(), Arc::clone(&self.context.tally)))
+        });
         appends.waiting.push_back((id, pending));
         Ok(())
     }
@@ -375,7 +385,10 @@ impl Conversation {
             None => message::renewed(id, None),
             Some(pass) => match pass.renew(token, self.cursor.stream().name(), &self.context).await {
                 Ok(()) => message::renewed(id, pass.left_ms(Instant::now())),
-                Err(refusal) => message::error(id, &refusal),
+                Err(refusal) => {
+                    self.context.tally.refused(refusal.code);
+                    message::error(id, &refusal)
+                }
             },
         };
         self.socket.write(websocket::text(answer.as_bytes())).await?;
@@ -412,6 +425,7 @@ impl Conversation {
     }
 
     async fn say_goodbye(&mut self, code: &str, after_ms: Option<u64>) -> io::Result<()> {
+        self.context.tally.goodbye(code);
         let next = self.cursor.stream().offset(self.cursor.at());
         let goodbye = message::goodbye(code, after_ms, next);
         self.socket.write(self.socket.encode(&SharedFrame::text(goodbye.as_bytes()))).await
@@ -423,12 +437,13 @@ type Answering = Pin<Box<dyn Future<Output = Result<Appended, Refusal>> + Send>>
 /// Appends in the order in which they came, each with the client's name for it. At most [`APPENDS_UNACKNOWLEDGED_MAX`].
 struct Appends {
     stream: Arc<fourfold_stream::Stream>,
+    tally: Arc<Tally>,
     waiting: VecDeque<(String, Answering)>,
 }
 
 impl Appends {
-    fn of(stream: Arc<fourfold_stream::Stream>) -> Self {
-        Self { stream, waiting: VecDeque::new() }
+    fn of(stream: Arc<fourfold_stream::Stream>, tally: Arc<Tally>) -> Self {
+        Self { stream, tally, waiting: VecDeque::new() }
     }
 
     /// The answers that are due, in order, as frames behind each other.
@@ -438,7 +453,10 @@ impl Appends {
             let Poll::Ready(result) = pending.as_mut().poll(cx) else { break };
             let answer = match result {
                 Ok(done) => message::ack(id, self.stream.offset(done.next), done.closed, done.duplicate),
-                Err(refusal) => message::error(id, &refusal),
+                Err(refusal) => {
+                    self.tally.refused(refusal.code);
+                    message::error(id, &refusal)
+                }
             };
             frames.extend_from_slice(&websocket::text(answer.as_bytes()));
             self.waiting.pop_front();
@@ -531,7 +549,17 @@ mod tests {
         let (drain, shard) = (Arc::<Drain>::default(), shards[0].shard());
         let seat = Seat::alone(&drain);
         let (polls, limits) = (KnownPolls::default(), Arc::new(Limits::new(settings.limits.clone())));
-        let context = Arc::new(Context { engine, shard, settings, drain, subscriptions, calls, polls, limits });
+        let context = Arc::new(Context {
+            engine,
+            shard,
+            settings,
+            drain,
+            subscriptions,
+            calls,
+            polls,
+            limits,
+            tally: Arc::default(),
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (tcp, _) = listener.accept().await.unwrap();

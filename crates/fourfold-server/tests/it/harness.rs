@@ -9,7 +9,7 @@ use std::{
 
 use fourfold_engines::memory::MemoryEngine;
 use fourfold_protocol::StreamName;
-use fourfold_server::{Connections, Limits, Server, Settings};
+use fourfold_server::{Connections, Limits, Operator, Server, Settings};
 use fourfold_stream::{Engine, Relay, Retention};
 use tokio::sync::oneshot;
 
@@ -30,6 +30,8 @@ pub(crate) struct Harness {
     /// Where a client without TLS reaches it.
     pub(crate) address: SocketAddr,
     pub(crate) listens: SocketAddr,
+    /// Where metrics and health are.
+    pub(crate) operator: SocketAddr,
     pub(crate) connections: Connections,
     pub(crate) limits: Arc<Limits>,
     engine: Arc<dyn Engine>,
@@ -69,20 +71,26 @@ impl Harness {
         let running = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
-                let server = Server::bind("127.0.0.1:0".parse().expect("an address"), settings).await?;
+                let any = "127.0.0.1:0".parse().expect("an address");
+                let mut server = Server::bind(any, settings).await?;
+                let operator = Operator::bind(any)?;
+                let operator_address = operator.address();
+                server.tell(operator)?;
                 let (relay, shards) = Relay::new(2);
                 let engine = engine(relay);
-                let told = (server.address()?, server.connections(), server.limits(), Arc::clone(&engine));
+                let watching = (server.connections(), server.limits());
+                let told = (server.address()?, operator_address, watching, Arc::clone(&engine));
                 tell.send(told).expect("the test waits for it");
                 server.run(engine, shards, async { drop(stopped.await) }).await
             })
         });
-        let (listens, connections, limits, engine) = told.recv_timeout(PATIENCE).expect("the server listens");
+        let (listens, operator, (connections, limits), engine) =
+            told.recv_timeout(PATIENCE).expect("the server listens");
         // Clients here speak no TLS themselves.
         let address = if secured { secured::tunnel(listens) } else { listens };
         let witness = Mutex::new(Witness { client: None, appended: 0 });
         let (stop, running) = (Some(stop), Some(running));
-        let harness = Self { address, listens, connections, limits, engine, stop, running, witness };
+        let harness = Self { address, listens, operator, connections, limits, engine, stop, running, witness };
         harness.ask("DELETE", &url("witness"), &[], b""); // Of an earlier life of the same directory.
         harness.create("witness", "application/json");
         harness.still_serves();

@@ -1,5 +1,6 @@
 //! The server from outside: real sockets, raw bytes, and clients of every temper.
 
+mod exposition;
 mod h2_client;
 mod harness;
 mod http;
@@ -27,6 +28,7 @@ mod known_polls;
 mod lifetime;
 mod limits;
 mod message_form;
+mod operator;
 mod pipelining;
 mod restless_streams;
 mod slow_clients;

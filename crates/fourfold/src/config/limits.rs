@@ -13,6 +13,24 @@ use super::{
 pub(super) const CONNECTIONS_LIMIT: u64 = 10_000_000; // About 80 GB of kernel and process memory: beyond one machine.
 const BUDGET_MIN: u64 = 1 << 20; // With less not even one ordinary body fits.
 
+/// The settings that a running server can take over.
+pub(crate) const KEYS: &[&str] = &[
+    "connections-max",
+    "connections-per-address",
+    "requests-per-address",
+    "appends-per-address",
+    "requests-per-token",
+    "appends-per-token",
+    "appends-per-stream",
+    "record-max",
+    "batch-max",
+    "bodies-max",
+    "unsent-max",
+    "trusted-proxies",
+    "forwarded-header",
+    "proxy-protocol",
+];
+
 /// Understands all of them; so many connections fit if that is not said.
 pub(super) fn understand(typed: &Typed, connections_default: u64) -> Result<LimitOptions, ConfigError> {
     use settings::*;
@@ -53,7 +71,6 @@ pub(super) fn understand(typed: &Typed, connections_default: u64) -> Result<Limi
             _ => ForwardedHeader::XForwardedFor,
         },
         proxy_protocol: required(typed, &PROXY_PROTOCOL, |text| one_of(text, &["on", "off"]))? == "on",
-        ..defaults
     })
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct Setting {
     /// As if it had been typed; `None` where [`without`](Self::without) says what holds then.
     pub(crate) default: Option<&'static str>,
     /// What holds if it is not given and there is no default.
-    without: &'static str,
+    pub(crate) without: &'static str,
     help: &'static str,
 }
 
@@ -43,6 +43,13 @@ pub(crate) const TLS_KEY: Setting = Setting {
     default: None,
     without: "no TLS",
     help: "The private key of tls-cert, in a PEM file without a passphrase",
+};
+pub(crate) const ADMIN_LISTEN: Setting = Setting {
+    key: "admin-listen",
+    value: "ADDRESS|off",
+    default: None,
+    without: "on loopback, the port of 'listen' plus 1000",
+    help: "Where the operator finds /metrics, /health/live and /health/ready; whoever reaches it may read them",
 };
 pub(crate) const DATA_DIR: Setting = Setting {
     key: "data-dir",
@@ -272,6 +279,13 @@ pub(crate) const LOG: Setting = Setting {
     without: "",
     help: "What is logged to standard error, as a tracing filter: 'warn', or 'info,fourfold_server=debug'",
 };
+pub(crate) const LOG_FORMAT: Setting = Setting {
+    key: "log-format",
+    value: "text|json",
+    default: Some("text"),
+    without: "",
+    help: "How a line of the log is written: 'text' for people, 'json' for collectors",
+};
 
 /// What a switch takes: as a flag it may stand alone.
 const SWITCH: &str = "true|false";
@@ -281,6 +295,7 @@ pub(crate) const ALL: &[&Setting] = &[
     &LISTEN,
     &TLS_CERT,
     &TLS_KEY,
+    &ADMIN_LISTEN,
     &DATA_DIR,
     &ENGINE,
     &DURABILITY,
@@ -313,6 +328,7 @@ pub(crate) const ALL: &[&Setting] = &[
     &ORIGINS,
     &INSECURE_OPEN,
     &LOG,
+    &LOG_FORMAT,
 ];
 
 /// The flag that names the file; not a setting itself, since a file cannot name another.

@@ -20,7 +20,7 @@ mod work;
 
 use std::{
     future::Future,
-    io::{self, Write},
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     thread,
@@ -30,9 +30,8 @@ use std::{
 use tokio::{net::TcpListener, sync::mpsc};
 
 use crate::{
-    config::ServeConfig,
     retry::tell,
-    serve::{ServeError, announce, serve},
+    serve::{ServeError, Source, announce, say, serve},
 };
 use feed::{FeedError, Kept};
 use site::{Open, Site};
@@ -51,25 +50,28 @@ const REPLAY: Kept = Kept { stream: replay::STREAM, age: Duration::from_secs(3_6
 const NOTICES_MAX: usize = 64;
 
 /// Runs the command: the server on this thread, until it ends; the rest on another.
-pub(crate) fn demo(mut config: ServeConfig) -> Result<(), ServeError> {
-    match tasks::call() {
-        Ok(call) => drop(config.calls.insert(tasks::CALL.to_owned(), call)),
-        Err(error) => tell(&format!("the demo has no tasks: {error}")),
-    }
-    if config.tls.take().is_some() {
-        tell("the demo does not speak TLS: tls-cert and tls-key are left aside"); // Its own parts are clients of it.
-    }
+pub(crate) fn demo(source: Source) -> Result<(), ServeError> {
+    let source = source.with(|config| {
+        match tasks::call() {
+            Ok(call) => drop(config.calls.insert(tasks::CALL.to_owned(), call)),
+            Err(error) => tell(&format!("the demo has no tasks: {error}")),
+        }
+        if config.tls.take().is_some() {
+            tell("the demo does not speak TLS: tls-cert and tls-key are left aside"); // Its own parts are clients of it.
+        }
+    });
     let site = Arc::new(Site::default());
     let extra = Arc::clone(&site);
-    serve(config, Some(extra), move |address| {
-        announce(address);
+    serve(source, Some(extra), move |address, operator| {
+        announce(address, None);
         let server = reachable(address.socket);
-        // Nobody reads standard output if this fails; the demo runs all the same.
-        let _ = writeln!(
-            io::stdout(),
+        say(format_args!(
             "open http://{server}/ in a browser to see this machine's vitals and /demo for four scenarios, or: fourfold tail {}",
             VITALS.stream
-        );
+        ));
+        if let Some(operator) = operator {
+            say(format_args!("metrics and health on http://{operator}"));
+        }
         // Ends with the process: what it would still send is lost to nobody.
         thread::spawn(move || {
             if let Err(error) = run(server, &site) {

@@ -117,6 +117,12 @@ fn a_full_disk_refuses_appends_and_loses_nothing() {
         // Somebody else takes the rest, to the last byte: small appends are refused too, and their connection goes on.
         let rest = take_the_rest(&disk);
         assert_eq!(over_websocket(&target, &["1", "2"]).await, ["storage-full", "storage-full"]);
+        let health = |of| reqwest::get(format!("http://{}/health/{of}", server.operator()));
+        let ready = health("ready").await.expect("it answers");
+        assert_eq!(ready.status(), 503);
+        let problem: serde_json::Value = serde_json::from_str(&ready.text().await.expect("a body")).expect("a problem");
+        assert_eq!(problem["code"], "storage-full", "{problem}");
+        assert_eq!(health("live").await.expect("it answers").status(), 200, "a restart would not help");
         all_is_there(&target, acknowledged, &WAYS).await;
         server.kill();
         fs::remove_file(&rest).expect("it is there");

@@ -146,6 +146,7 @@ impl Finished {
 pub(crate) struct Server {
     running: Option<Running>,
     address: SocketAddr,
+    operator: String,
     dir: TempDir,
     /// Further ones, also after a restart.
     settings: Vec<String>,
@@ -165,9 +166,9 @@ impl Server {
 
     /// Where, and with further settings for good.
     pub(crate) fn start_in(dir: TempDir, listen: &str, settings: &[&str]) -> Self {
-        let (running, address) = serve(listen, dir.path(), settings);
+        let (running, address, operator) = serve(listen, dir.path(), settings);
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        Self { running: Some(running), address, dir, settings }
+        Self { running: Some(running), address, operator, dir, settings }
     }
 
     /// As `--url` takes it.
@@ -177,6 +178,11 @@ impl Server {
 
     pub(crate) fn address(&self) -> String {
         self.address.to_string()
+    }
+
+    /// Where it tells metrics and health.
+    pub(crate) fn operator(&self) -> &str {
+        &self.operator
     }
 
     pub(crate) fn data_dir(&self) -> String {
@@ -223,7 +229,8 @@ impl Server {
 
     /// Again on the same port and data.
     pub(crate) fn restart(&mut self) {
-        let (running, address) = serve(&self.address(), self.dir.path(), &self.settings());
+        let (running, address, operator) = serve(&self.address(), self.dir.path(), &self.settings());
+        self.operator = operator;
         assert_eq!(address, self.address);
         self.running = Some(running);
     }
@@ -256,13 +263,14 @@ impl Server {
     }
 }
 
-fn serve(listen: &str, dir: &Path, settings: &[&str]) -> (Running, SocketAddr) {
+fn serve(listen: &str, dir: &Path, settings: &[&str]) -> (Running, SocketAddr, String) {
     let running = start_serving(listen, dir, settings);
     let line = running.line();
     let address =
         line.strip_prefix("listening on http://").unwrap_or_else(|| panic!("not the line of the contract: {line}"));
     let address = address.parse().expect("an address");
-    (running, address)
+    let operator = running.line().strip_prefix("metrics and health on http://").expect("the second line").to_owned();
+    (running, address, operator)
 }
 
 fn start_serving(listen: &str, dir: &Path, settings: &[&str]) -> Running {

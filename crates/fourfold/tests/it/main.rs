@@ -17,6 +17,7 @@ mod gap;
 mod harness;
 mod hostile;
 mod kill;
+mod operation;
 mod pipe;
 mod reader;
 mod records;

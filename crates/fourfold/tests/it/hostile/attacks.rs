@@ -32,11 +32,14 @@ pub(super) fn prepare(address: &str) {
     }
 }
 
+/// Goes on until it is told to stop, and says how often it has struck.
+type Attack = dyn FnOnce(&AtomicBool) -> usize + Send;
+
 /// Begins all attacks; `crowd` is how many readers stall.
 pub(super) fn begin(address: &str, crowd: usize, over: &Arc<AtomicBool>) -> Vec<JoinHandle<String>> {
     let address: SocketAddr = address.parse().expect("an address");
     let few = (crowd / 10).max(10);
-    let attacks: Vec<(&str, Box<dyn FnOnce(&AtomicBool) -> usize + Send>)> = vec![
+    let attacks: Vec<(&str, Box<Attack>)> = vec![
         ("stalled readers", Box::new(move |over| stalled_readers(address, crowd, over))),
         ("slow heads", Box::new(move |over| slow_heads(address, few, over))),
         ("slow bodies", Box::new(move |over| slow_bodies(address, few, over))),

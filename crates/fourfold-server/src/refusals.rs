@@ -1,0 +1,51 @@
+//! What becomes of a request is counted, and a refusal is a line in the log: of the request only its method and path, never its query, which may be a token.
+
+use fourfold_protocol::Code;
+use http::{Method, Request, StatusCode, Uri};
+
+use crate::{
+    answer::{Answer, Refused},
+    connection::Reply,
+    tally::{Tally, Wish},
+};
+
+/// What is told of a request, from before it is answered.
+#[derive(Debug)]
+pub(crate) struct Told {
+    wish: Wish,
+    method: Method,
+    uri: Uri,
+}
+
+impl Told {
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        Self { wish: Wish::of(&method, uri.path()), method, uri }
+    }
+
+    /// This is what it got. Of an append that is not acknowledged yet nothing is told.
+    pub(crate) fn answered(&self, reply: &Reply, tally: &Tally) {
+        match reply {
+            Reply::Whole(answer) => self.whole(answer, tally),
+            Reply::Live(live) => tally.answered(self.wish, live.status()),
+            Reply::Appending(_) => {}
+        }
+    }
+
+    pub(crate) fn whole(&self, answer: &Answer, tally: &Tally) {
+        tally.answered(self.wish, answer.status());
+        if let Some(Refused(code)) = answer.extensions().get() {
+            tally.refused(*code);
+            self.log(*code, answer.status());
+        }
+    }
+
+    /// What an operator can do something about is told at `info`, what a client has done wrong at `debug`.
+    fn log(&self, code: Code, status: StatusCode) {
+        let (method, path, code, status) = (&self.method, self.uri.path(), code.as_str(), status.as_u16());
+        match status {
+            401 | 403 | 429 | 500.. => tracing::info!(%method, path, code, status, "refused"),
+            _ => tracing::debug!(%method, path, code, status, "refused"),
+        }
+    }
+}
