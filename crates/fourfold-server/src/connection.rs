@@ -357,6 +357,7 @@ mod tests {
                 polls: KnownPolls::default(),
                 limits,
                 tally: Arc::default(),
+                quota: Arc::default(),
             }),
             seat,
         )

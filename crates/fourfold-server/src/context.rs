@@ -21,6 +21,7 @@ use crate::{
     caller::{Caller, Connected},
     known_polls::KnownPolls,
     limits::Limits,
+    quota::Quota,
     tally::{Tally, Way},
 };
 
@@ -35,6 +36,7 @@ pub(crate) struct Context {
     pub(crate) polls: KnownPolls,
     pub(crate) limits: Arc<Limits>,
     pub(crate) tally: Arc<Tally>,
+    pub(crate) quota: Arc<Quota>,
 }
 
 /// Whether the server is about to stop.

@@ -49,6 +49,7 @@ mod process;
 mod proxy_protocol;
 mod publish;
 mod query;
+mod quota;
 mod refusals;
 mod request;
 mod routes;

@@ -183,6 +183,22 @@ pub const APPENDS_PER_TOKEN_DEFAULT: Option<Rate> = None;
 /// as the disk. It is counted anew when nobody has used the stream for long.
 pub const APPENDS_PER_STREAM_DEFAULT: Option<Rate> = None;
 
+/// Setting `streams-max`. Streams in all, those of calls too; beyond it 429 for the next one. Not by default: a stream costs about 200 bytes of disk.
+pub const STREAMS_MAX_DEFAULT: Option<u64> = None;
+
+/// Setting `streams-per-token`. Streams that one token's subject has created and that are there, unless its token says `streams-max`; beyond it 429.
+pub const STREAMS_PER_TOKEN_DEFAULT: Option<u64> = None;
+
+/// Setting `storage-max`. What all streams take on the disk, in bytes, as measured each second or so; beyond it 507 for appends and creations. Not by
+/// default: the disk's end is told as well. An engine in memory does not measure it.
+pub const STORAGE_BYTES_MAX_DEFAULT: Option<u64> = None;
+
+/// Streams are counted anew so often while their number is limited, since some expire by themselves.
+pub const QUOTA_RECOUNT: Duration = Duration::from_secs(60);
+
+/// Streams that are looked at in one go while they are counted: other work comes in between.
+pub const QUOTA_PAGE_STREAMS: usize = 1_000;
+
 /// Setting `record-max`. One record, in bytes; beyond it 413. Not by default: `body-max` bounds it.
 pub const RECORD_BYTES_MAX_DEFAULT: Option<usize> = None;
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use fourfold_access::Who;
 use fourfold_protocol::Kind;
 use fourfold_protocol::{
     Code, Refusal, Start, StreamName,
@@ -27,6 +28,7 @@ use crate::{
     call::calls_only,
     context::{Context, gone, not_found, unavailable},
     limits::{PRODUCER_ID_BYTES_MAX, TTL_SECONDS_MAX},
+    quota,
     routes::STREAMS,
     timestamp,
 };
@@ -101,7 +103,13 @@ async fn gathered(mut incoming: Limited<Incoming>, held: &mut Taken) -> Result<B
     Ok(body.freeze())
 }
 
-pub(crate) async fn put(parts: &Parts, body: Body, name: &StreamName, context: &Context) -> Result<Answer, Refusal> {
+pub(crate) async fn put(
+    parts: &Parts,
+    body: Body,
+    name: &StreamName,
+    who: &Who,
+    context: &Context,
+) -> Result<Answer, Refusal> {
     if name.is_call() {
         return Err(calls_only());
     }
@@ -136,7 +144,7 @@ pub(crate) async fn put(parts: &Parts, body: Body, name: &StreamName, context: &
         },
         closed: says_closed(parts),
         fork,
-        note: None,
+        note: quota::note(who),
     };
     let body = body.read().await?;
     if let Some(fork) = wish.fork.as_ref().filter(|_| given.is_none()) {
@@ -150,9 +158,14 @@ pub(crate) async fn put(parts: &Parts, body: Body, name: &StreamName, context: &
     // An empty body is no record, also where an empty text would not be JSON.
     let records = if body.is_empty() { Vec::new() } else { split(Kind::of(&content_type), &body)? };
     context.limits.sizes(&records)?;
+    context.quota.has_room()?;
+    context.quota.may_create(who, name, &*context.engine, &context.limits.options()).await?;
     let wish = Create { records, content_type, ..wish };
     let created = context.engine.create(name, wish).await.map_err(|e| not_created(e, name))?;
     let stream = &created.stream;
+    if created.fresh {
+        context.quota.created(stream.config());
+    }
     let tail = stream.tail();
     let location = location(parts, name, context);
     let mut parts = answer::head(if created.fresh { StatusCode::CREATED } else { StatusCode::OK });
@@ -305,6 +318,7 @@ pub(crate) async fn delete(name: &StreamName, context: &Context) -> Result<Answe
         fourfold_stream::OpenError::Gone => gone(name),
         fourfold_stream::OpenError::Unavailable(why) => unavailable(&why),
     })?;
+    context.quota.deleted(stream.config());
     Ok(answer::empty(answer::head(StatusCode::NO_CONTENT)))
 }
 
@@ -316,7 +330,8 @@ pub(crate) fn append(
 ) -> impl Future<Output = Result<Appended, Refusal>> + Send + use<> {
     let begun = Instant::now();
     let (records, bytes) = (append.records.len() as u64, append.records.iter().map(Bytes::len).sum::<usize>() as u64);
-    let pending = match context.limits.batch(stream.meter(), &append.records) {
+    let judged = context.quota.has_room().or_else(|full| if append.records.is_empty() { Ok(()) } else { Err(full) });
+    let pending = match judged.and_then(|()| context.limits.batch(stream.meter(), &append.records)) {
         Ok(()) => Ok(stream.answer(context.shard, context.engine.append(stream, append))),
         Err(refusal) => Err(refusal),
     };

@@ -68,7 +68,7 @@ async fn stream(
                 if let Some(source) = publish::source(&parts)? {
                     introduced.may(Verb::Read, source.as_str(), peer, context).await?; // A fork shows all that its source has.
                 }
-                publish::put(&parts, body, &name, context).await.map(Reply::Whole)
+                publish::put(&parts, body, &name, &introduced.who, context).await.map(Reply::Whole)
             } else {
                 publish::post(&parts, body, &name, context).await.map(Reply::Whole)
             }

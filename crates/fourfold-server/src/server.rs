@@ -30,7 +30,9 @@ use crate::{
     limits::{BACKLOG, HANDOVER_MAX, Limits, PACED_CONNECTIONS_MIN, UNSENT_BYTES_MAX},
     metrics::{Metrics, Served},
     operator::{Answering, Watched},
-    proxy_protocol, tls_connection,
+    proxy_protocol,
+    quota::Quota,
+    tls_connection,
 };
 
 /// A listening server.
@@ -112,6 +114,7 @@ impl Server {
         let (watched, metrics, drain) = (&self.watched, &self.watched.metrics, Arc::clone(&self.watched.drain));
         let subscriptions = Subscriptions::start(Arc::clone(&engine), settings.subscriptions.clone()).await?;
         let calls = Calls::start(Arc::clone(&engine), settings.calls.clone()).await?;
+        let quota = Arc::<Quota>::default();
         let (ended, ending) = watch::channel(false);
         metrics.serves(Some(Served {
             engine: Arc::clone(&engine),
@@ -131,6 +134,7 @@ impl Server {
                 polls: KnownPolls::default(),
                 limits: Arc::clone(&self.limits),
                 tally: metrics.shard(),
+                quota: Arc::clone(&quota),
             });
             let (handover, sockets) = mpsc::channel(HANDOVER_MAX);
             let (thread, runtime) = start_shard(relay, context, sockets, ending.clone())?;
@@ -142,6 +146,7 @@ impl Server {
         let _ = watched.shards.set(turns);
         tokio::select! {
             () = accept(&self.listener, &handovers, watched, &settings, &self.limits) => {}
+            () = quota.keep(&*engine, &self.limits) => {}
             () = stop => {}
         }
         drop(self.listener);

@@ -3,7 +3,8 @@
 use super::{
     APPENDS_PER_ADDRESS_DEFAULT, APPENDS_PER_STREAM_DEFAULT, APPENDS_PER_TOKEN_DEFAULT, BATCH_RECORDS_MAX_DEFAULT,
     BODIES_BYTES_MAX_DEFAULT, CONNECTIONS_MAX_DEFAULT, CONNECTIONS_PER_ADDRESS_DEFAULT, RECORD_BYTES_MAX_DEFAULT,
-    REQUESTS_PER_ADDRESS_DEFAULT, REQUESTS_PER_TOKEN_DEFAULT, UNSENT_BYTES_TOTAL_MAX_DEFAULT,
+    REQUESTS_PER_ADDRESS_DEFAULT, REQUESTS_PER_TOKEN_DEFAULT, STORAGE_BYTES_MAX_DEFAULT, STREAMS_MAX_DEFAULT,
+    STREAMS_PER_TOKEN_DEFAULT, UNSENT_BYTES_TOTAL_MAX_DEFAULT,
 };
 use crate::{forwarded::ForwardedHeader, gcra::Rate, network::Network};
 
@@ -24,6 +25,12 @@ pub struct LimitOptions {
     pub appends_per_token: Option<Rate>,
     /// Appends to one stream, whoever sends them.
     pub appends_per_stream: Option<Rate>,
+    /// Streams in all.
+    pub streams_max: Option<u64>,
+    /// Streams created with tokens of one subject.
+    pub streams_per_token: Option<u64>,
+    /// What all streams take on the disk, in bytes.
+    pub storage_bytes_max: Option<u64>,
     /// One record, in bytes.
     pub record_bytes_max: Option<usize>,
     /// Records of one append.
@@ -76,6 +83,9 @@ impl Default for LimitOptions {
             requests_per_token: REQUESTS_PER_TOKEN_DEFAULT,
             appends_per_token: APPENDS_PER_TOKEN_DEFAULT,
             appends_per_stream: APPENDS_PER_STREAM_DEFAULT,
+            streams_max: STREAMS_MAX_DEFAULT,
+            streams_per_token: STREAMS_PER_TOKEN_DEFAULT,
+            storage_bytes_max: STORAGE_BYTES_MAX_DEFAULT,
             record_bytes_max: RECORD_BYTES_MAX_DEFAULT,
             batch_records_max: BATCH_RECORDS_MAX_DEFAULT,
             bodies_bytes_max: BODIES_BYTES_MAX_DEFAULT,

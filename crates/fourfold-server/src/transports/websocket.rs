@@ -559,6 +559,7 @@ mod tests {
             polls,
             limits,
             tally: Arc::default(),
+            quota: Arc::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

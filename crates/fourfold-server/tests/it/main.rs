@@ -30,6 +30,7 @@ mod limits;
 mod message_form;
 mod operator;
 mod pipelining;
+mod quotas;
 mod restless_streams;
 mod slow_clients;
 mod tls;

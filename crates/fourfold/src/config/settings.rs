@@ -187,6 +187,27 @@ pub(crate) const APPENDS_PER_STREAM: Setting = Setting {
     without: "",
     help: "How many appends one stream takes, whoever sends them",
 };
+pub(crate) const STREAMS_MAX: Setting = Setting {
+    key: "streams-max",
+    value: "COUNT|none",
+    default: Some("none"),
+    without: "",
+    help: "How many streams there may be",
+};
+pub(crate) const STREAMS_PER_TOKEN: Setting = Setting {
+    key: "streams-per-token",
+    value: "COUNT|none",
+    default: Some("none"),
+    without: "",
+    help: "How many streams one token's subject may have created that are still there; a token's own streams-max outranks it",
+};
+pub(crate) const STORAGE_MAX: Setting = Setting {
+    key: "storage-max",
+    value: "SIZE|none",
+    default: Some("none"),
+    without: "",
+    help: "How much of the disk all streams may take; beyond it nothing is appended",
+};
 pub(crate) const RECORD_MAX: Setting = Setting {
     key: "record-max",
     value: "SIZE|none",
@@ -315,6 +336,9 @@ pub(crate) const ALL: &[&Setting] = &[
     &APPENDS_PER_ADDRESS,
     &APPENDS_PER_TOKEN,
     &APPENDS_PER_STREAM,
+    &STREAMS_MAX,
+    &STREAMS_PER_TOKEN,
+    &STORAGE_MAX,
     &RECORD_MAX,
     &BATCH_MAX,
     &BODIES_MAX,
