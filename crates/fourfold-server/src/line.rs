@@ -54,6 +54,9 @@ async fn write_rest(socket: &Socket, mut rest: Bytes) -> io::Result<()> {
         tracing::debug!(bytes = rest.len(), max = held.max(), "a stalled reader is let go: unsent-max");
         return Err(io::ErrorKind::OutOfMemory.into());
     }
+    if rest.is_unique() {
+        rest = Bytes::copy_from_slice(&rest); // Or what has gone already would be kept with it, and not be counted.
+    }
     while !rest.is_empty() {
         timeout(STALL_WAIT_MAX, socket.writable()).await.map_err(|_| io::ErrorKind::TimedOut)??;
         rest = write_now(socket, rest)?;
