@@ -500,7 +500,7 @@ mod tests {
         let error = understood(&flags(&[]), &[("FOURFOLD_CONFIG", &path)]).unwrap_err().to_string();
         assert!(
             error.starts_with(&format!(
-                "{path} line 3: unknown key 'listen-on'; the keys are listen, admin-listen, data-dir"
+                "{path} line 3: unknown key 'listen-on'; the keys are listen, tls-cert, tls-key, "
             )),
             "{error}"
         );

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::Write,
+    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
 };
 
@@ -65,6 +66,9 @@ fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).expect("it is a directory") {
         let entry = entry.expect("it can be listed");
         let target = to.join(entry.file_name());
+        if entry.file_type().expect("it has one").is_socket() {
+            continue; // The control socket of a server that was killed.
+        }
         if entry.path().is_dir() {
             copy(&entry.path(), &target);
         } else {
