@@ -90,6 +90,19 @@ pub(crate) async fn admit<B>(
     who.may(verb, path, peer, context).await
 }
 
+/// The same for the beginning of a call. On an open server the call's own `origins` decide about pages.
+pub(crate) async fn admit_call<B>(
+    request: &Request<B>,
+    name: &str,
+    peer: Option<IpAddr>,
+    context: &Context,
+) -> Result<Admitted, Refusal> {
+    if context.settings.access.is_open() {
+        return Ok(Admitted { who: Who::default(), public: true, term: None });
+    }
+    admit(request, Verb::Call, name, peer, context).await
+}
+
 /// Who asks, from a page that may.
 #[derive(Debug)]
 pub(crate) struct Introduced {

@@ -175,7 +175,7 @@ async fn begin(
 ) -> Result<Reply, Refusal> {
     let admitted = {
         let name = target.split('/').next().unwrap_or_default();
-        access::admit(&request, Verb::Call, name, peer, context).await?
+        access::admit_call(&request, name, peer, context).await?
     };
     let (parts, body) = request.into_parts();
     let at = target.find('/').unwrap_or(target.len());

@@ -112,6 +112,14 @@ impl Client {
             // The answer to HEAD has no body, so the words are ours.
             problem.detail = match problem.status {
                 404 => format!("there is no stream '{}' at {}", self.name, self.server()),
+                401 => format!(
+                    "the server wants another token for '{}': give one in FOURFOLD_TOKEN, as 'fourfold token' makes it",
+                    self.name
+                ),
+                403 => format!(
+                    "the token does not permit to read '{}': 'fourfold token check' says what it permits",
+                    self.name
+                ),
                 _ => format!("the server refused to describe '{}'", self.name),
             };
         }
