@@ -40,7 +40,7 @@ enum TokenCommand {
 /// Which configuration says what is good.
 #[derive(Debug, Args)]
 struct ConfigArgs {
-    /// The server's configuration file, with its [access] section
+    /// The server's configuration file, with its section on access
     #[arg(long, value_name = "FILE", env = "FOURFOLD_CONFIG")]
     config: Option<String>,
 }
