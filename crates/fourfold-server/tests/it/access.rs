@@ -2,6 +2,7 @@
 
 mod cookies;
 mod expiry;
+mod http2;
 mod matrix;
 mod open;
 mod verbs;
