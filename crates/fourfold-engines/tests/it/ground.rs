@@ -9,7 +9,7 @@ use fourfold_stream::{
     Append, Appended, Create, Engine, Limit, Producer, ReadError, Relay, RelayTask, Retention, Shard, Stream,
 };
 
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(240);
 pub(crate) const ALL: Limit = Limit { records: usize::MAX, bytes: usize::MAX };
 
 /// A fresh engine and its shard.

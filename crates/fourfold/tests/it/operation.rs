@@ -97,7 +97,7 @@ fn the_configuration_is_read_again_by_signal_and_by_command_and_nobody_is_droppe
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let server = Server::start_with(&["--drain-deadline", "1h"]);
-    run(async {
+    let held = run(async {
         let body = "PUT /v1/stream/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: 0\r\n\r\n";
         assert!(exchange(&server.address(), body).await.starts_with("HTTP/1.1 201"));
         // An append whose body does not come holds the drain open.
@@ -111,11 +111,13 @@ fn a_second_signal_ends_it_at_once() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         server.ask_to_end();
+        never
     });
     let mut server = server;
     let finished = server.finish();
     assert_eq!(finished.code, Some(1), "{}", finished.stderr);
     assert!(finished.stderr.contains("a second signal: ending at once"), "{}", finished.stderr);
+    drop(held); // Until now, or the drain would be over without it.
 }
 
 #[test]
