@@ -55,6 +55,12 @@ pub(crate) struct Principal {
 }
 
 impl Who {
+    /// Who brings no token.
+    #[must_use]
+    pub fn nobody() -> &'static Self {
+        &Self(None)
+    }
+
     /// Whether no token was brought.
     #[must_use]
     pub fn is_anonymous(&self) -> bool {
@@ -79,7 +85,7 @@ impl Who {
         self.0.as_ref()?.streams_max
     }
 
-    /// The token's `bytes-max`: how many bytes it may append.
+    /// The token's `bytes-max`: how many bytes of records there may be in the streams that its subject has created.
     #[must_use]
     pub fn bytes_max(&self) -> Option<u64> {
         self.0.as_ref()?.bytes_max

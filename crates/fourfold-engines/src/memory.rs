@@ -524,6 +524,7 @@ impl Log {
             config: Arc::clone(&self.config),
             oldest: self.head.oldest,
             tail: self.head.tail,
+            bytes: self.bytes,
             closed: self.head.closed,
             ending: self.head.ending.clone(),
         }

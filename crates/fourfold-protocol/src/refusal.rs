@@ -93,6 +93,7 @@ codes! {
     UpgradeRequired = "upgrade-required", 426, false, "this WebSocket version is not spoken";
     TooManyRequests = "too-many-requests", 429, true, "requests or appends come too fast";
     TooManyStreams = "too-many-streams", 429, true, "there are as many streams as there may be";
+    TooManyBytes = "too-many-bytes", 429, true, "the streams of one owner take as much as they may";
     TooManyConnections = "too-many-connections", 429, true, "too many connections are open at once";
     TooManyCalls = "too-many-calls", 429, true, "too many calls run at once";
     HeadersTooLarge = "headers-too-large", 431, false, "the headers are too large";

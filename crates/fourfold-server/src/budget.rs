@@ -1,4 +1,4 @@
-//! Memory that many share: what has come of bodies that are not whole yet, and what is held for readers that take no more.
+//! Memory that many share: what has come of bodies that are not whole yet, and what is held for readers that take no more, and for how long.
 //!
 //! Each is bounded for one connection already; this bounds all of them together. The budgets belong to a server, and each of its shards' threads knows
 //! them, so that they need not be handed down to whoever writes a byte.
@@ -7,9 +7,12 @@ use std::{
     cell::RefCell,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
+
+use crate::limits::STALL_WAIT_DEFAULT;
 
 /// Bytes that many share.
 #[derive(Debug)]
@@ -19,12 +22,22 @@ pub(crate) struct Budget {
 }
 
 /// The budgets of a server.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Budgets {
     /// What has come of bodies and messages that are not whole yet.
     pub(crate) bodies: Arc<Budget>,
     /// What is held for readers that take no more.
     pub(crate) unsent: Arc<Budget>,
+    /// For how many milliseconds.
+    stall_wait_ms: Arc<AtomicU64>,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        let budgets = Self { bodies: Arc::default(), unsent: Arc::default(), stall_wait_ms: Arc::default() };
+        budgets.set_stall_wait(STALL_WAIT_DEFAULT);
+        budgets
+    }
 }
 
 /// What was taken of a budget, until it is dropped.
@@ -43,6 +56,11 @@ impl Budgets {
     pub(crate) fn enter(&self) {
         OURS.set(self.clone());
     }
+
+    /// A reader may take no byte for so long.
+    pub(crate) fn set_stall_wait(&self, wait: Duration) {
+        self.stall_wait_ms.store(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
 }
 
 /// Nothing yet, of bodies.
@@ -53,6 +71,11 @@ pub(crate) fn of_bodies() -> Taken {
 /// Nothing yet, of what is unsent.
 pub(crate) fn of_unsent() -> Taken {
     OURS.with_borrow(|ours| Taken { budget: Arc::clone(&ours.unsent), bytes: 0 })
+}
+
+/// How long a reader may take no byte.
+pub(crate) fn stall_wait() -> Duration {
+    OURS.with_borrow(|ours| Duration::from_millis(ours.stall_wait_ms.load(Relaxed)))
 }
 
 impl Default for Budget {

@@ -22,7 +22,7 @@ use crate::{
     routes::not_allowed,
     subscribe::accepts,
     transports::{
-        Reader,
+        Leave, Reader,
         awaited::{self, Awaited, Until},
         form::{self, Form},
         heartbeat::Heartbeat,
@@ -212,18 +212,27 @@ async fn begin(
     }
     let request = Request::from_parts(parts, ());
     let cursor = Cursor::new(Arc::clone(stream), stream.oldest(), context.shard);
-    let reader = Reader::new(&request, &query, cursor, &admitted);
+    let reader = Reader::new(&request, &query, cursor, &admitted, &context.limits)?;
     let with = |heartbeat, reader| Reader { heartbeat, created: Some(Box::new(created.clone())), ..reader };
     Ok(match reading {
         Reading::No => unreachable!("it was answered above"),
         Reading::Events(heartbeat) => sse::begin(with(heartbeat, reader)),
         Reading::Lines(waits, heartbeat) => portions::begin(with(heartbeat, reader), waits),
         Reading::Poll(until, waits, limit, form) => {
-            let Reader { cursor, keeps_alive, leave_at, .. } = reader;
-            let deadline = Instant::now() + waits.timeout;
-            let deadline = leave_at.map_or(deadline, |leave_at| deadline.min(leave_at));
+            let Reader { cursor, keeps_alive, leave, .. } = reader;
+            let deadline = Leave::cut(leave.as_deref(), Instant::now() + waits.timeout);
             let linger = waits.linger;
-            awaited::begin(Awaited { cursor, until, deadline, linger, limit, form, keeps_alive, created })
+            awaited::begin(Awaited {
+                cursor,
+                until,
+                deadline,
+                _leave: leave,
+                linger,
+                limit,
+                form,
+                keeps_alive,
+                created,
+            })
         }
     })
 }

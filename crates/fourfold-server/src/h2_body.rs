@@ -19,6 +19,7 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
+    caller::Connected,
     h2_patience,
     line::Watch,
     transports::follow::{Follow, Manner, Outlet},
@@ -40,6 +41,8 @@ pub(crate) enum Body {
 /// What a follower writes.
 pub(crate) struct Following {
     slot: Slot,
+    /// Counts it among the connections of whom a proxy asks for.
+    held: Option<Connected>,
     /// There until it has ended.
     follower: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -60,7 +63,7 @@ impl Body {
         let follower = async move {
             let _ = follow.follow().await; // A slot has no errors.
         };
-        Self::Following(Following { slot, follower: Some(Box::pin(follower)) })
+        Self::Following(Following { slot, held: None, follower: Some(Box::pin(follower)) })
     }
 
     /// How long it is, where all of it is here.
@@ -75,6 +78,13 @@ impl Body {
     pub(crate) fn keep(&mut self, permit: OwnedSemaphorePermit) {
         if let Self::Whole { room, .. } = self {
             *room = Some(permit);
+        }
+    }
+
+    /// A read that stays keeps its place among somebody's connections until it is over.
+    pub(crate) fn hold(&mut self, place: Option<Connected>) {
+        if let Self::Following(following) = self {
+            following.held = place;
         }
     }
 }

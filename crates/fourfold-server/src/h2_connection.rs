@@ -24,7 +24,7 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     alarm::Alarm,
-    answer,
+    answer, budget,
     caller::Caller,
     connection::Reply,
     context::{Context, Seat},
@@ -33,7 +33,7 @@ use crate::{
     limits::{
         ANSWER_BYTES_MAX, H2_CONNECTION_WINDOW_BYTES, H2_FRAME_BYTES_MAX, H2_OUTSTANDING_BYTES_MAX, H2_PONG_WAIT_MAX,
         H2_RESETS_MAX, H2_SEND_BUFFER_BYTES, H2_STREAM_WINDOW_BYTES, H2_STREAMS_MAX, HEAD_BUFFER_BYTES, HEADERS_MAX,
-        LINGERING_CLOSE_MAX, PING, STALL_WAIT_MAX,
+        LINGERING_CLOSE_MAX, PING,
     },
     refusals::Told,
     request, routes,
@@ -68,14 +68,16 @@ async fn serve(socket: Socket, unread: Bytes, context: Arc<Context>, seat: Seat)
         service_fn(move |request: Request<Incoming>| {
             let (context, room) = (Arc::clone(&context), Arc::clone(&room));
             let caller = context.limits.caller_of(request.headers(), &peer);
-            let mut answering = Box::pin(async move { answer(request, &caller, &context, room, outstanding).await });
+            let is_behind = peer.is_proxy();
+            let mut answering =
+                Box::pin(async move { answer(request, &caller, is_behind, &context, room, outstanding).await });
             poll_fn(move |cx| {
                 h2_patience::asked(); // Whatever it waits for, it is not for the client to take something.
                 answering.as_mut().poll(cx).map(Ok::<_, Infallible>)
             })
         })
     };
-    let (wire, _) = Wire::new(socket, unread, STALL_WAIT_MAX);
+    let (wire, _) = Wire::new(socket, unread, budget::stall_wait());
     let mut builder = http2::Builder::new(streams.clone());
     builder
         .timer(TokioTimer::new())
@@ -131,7 +133,8 @@ async fn serve(socket: Socket, unread: Bytes, context: Arc<Context>, seat: Seat)
 
 async fn answer(
     request: Request<Incoming>,
-    caller: &Caller,
+    caller: &Arc<Caller>,
+    is_behind: bool,
     context: &Arc<Context>,
     room: Arc<Semaphore>,
     outstanding: usize,
@@ -148,9 +151,13 @@ async fn answer(
         Ok(request) => routes::answer(request, caller.address(), context).await,
         Err(refusal) => refusal.into(),
     };
-    let reply = match reply {
-        Reply::Appending(answering) => Reply::Whole(answering.await),
-        other => other,
+    let (reply, held) = match reply {
+        Reply::Appending(answering) => (Reply::Whole(answering.await), None),
+        Reply::Live(live) if is_behind => match context.limits.connect(caller) {
+            Ok(held) => (Reply::Live(live), Some(held)),
+            Err(refusal) => (refusal.into(), None),
+        },
+        other => (other, None),
     };
     told.answered(&reply, &context.tally);
     let mut answer = match reply {
@@ -159,6 +166,7 @@ async fn answer(
         Reply::Live(live) => {
             drop(permit); // From now on it is a cursor.
             let mut answer = live.on_a_stream(context).await;
+            answer.body_mut().hold(held);
             answer::add_common(answer.headers_mut());
             return answer;
         }

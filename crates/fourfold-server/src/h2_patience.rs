@@ -14,7 +14,7 @@ use std::{
 use hyper::rt::Executor;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::limits::STALL_WAIT_MAX;
+use crate::budget;
 
 thread_local! {
     static ASKED: Cell<bool> = const { Cell::new(false) };
@@ -92,7 +92,7 @@ impl<F: Future<Output = ()>> Future for Patient<F> {
             self.stalled = None;
             return Poll::Pending;
         }
-        let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALL_WAIT_MAX)));
+        let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(budget::stall_wait())));
         ready!(timer.as_mut().poll(cx));
         tracing::debug!("a stream's client took nothing for too long");
         Poll::Ready(())
@@ -116,7 +116,7 @@ mod tests {
             asked(); // As one whose answer waits for a record.
             Poll::<()>::Pending
         }));
-        tokio::time::sleep(STALL_WAIT_MAX - Duration::from_secs(1)).await;
+        tokio::time::sleep(budget::stall_wait() - Duration::from_secs(1)).await;
         assert_eq!(streams.account().open, 2);
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(streams.account().open, 1);

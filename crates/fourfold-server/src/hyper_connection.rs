@@ -17,11 +17,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    answer,
+    answer, budget,
     caller::{Caller, Connected},
     connection::Reply,
     context::{Context, Seat},
-    limits::{HEAD_BUFFER_BYTES, HEADERS_MAX, STALL_WAIT_MAX},
+    limits::{HEAD_BUFFER_BYTES, HEADERS_MAX},
     line, refusals, request, routes,
     socket::Socket,
     tally::Way,
@@ -47,7 +47,7 @@ type Holding = (Arc<Caller>, Connected);
 
 async fn serve(socket: Socket, unread: Bytes, head_by: Instant, context: Arc<Context>, mut seat: Seat) {
     let taken = Arc::new(Mutex::new(None::<(Box<Live>, Option<Holding>)>));
-    let (wire, exchange) = Wire::new(socket, unread, STALL_WAIT_MAX);
+    let (wire, exchange) = Wire::new(socket, unread, budget::stall_wait());
     let service = {
         let (taken, context, exchange) = (Arc::clone(&taken), Arc::clone(&context), Arc::clone(&exchange));
         let peer = Arc::clone(seat.peer());

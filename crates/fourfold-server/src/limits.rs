@@ -106,8 +106,16 @@ pub const LIST_LOOKED_AT_MAX: usize = 10_000;
 /// A WebSocket ping after so long; a client that has sent nothing at all until the next one is gone.
 pub const PING: Duration = Duration::from_secs(30);
 
-/// A reader that takes no byte for so long is let go; it has its offset and can come back.
-pub const STALL_WAIT_MAX: Duration = Duration::from_secs(120);
+/// Setting `stall-timeout`. A reader that takes no byte for so long is told goodbye (`too-slow`, with its offset) and let go: it can come back. As long
+/// as a phone is out of reach in a tunnel.
+pub const STALL_WAIT_DEFAULT: Duration = Duration::from_secs(120);
+
+/// What the kernel may hold, in bytes, for a reader that is let go because it takes none: the frame that it is in the middle of, and the goodbye behind
+/// that. If the frame is larger, the connection ends without one.
+pub const LAST_WORDS_BYTES_MAX: usize = 256 * 1024;
+
+/// How long the kernel may take to say that it has room for them: no client is waited for.
+pub const LAST_WORDS_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// What the kernel holds of unsent bytes for a reader, before the writer waits: bounds what a stalled reader costs.
 pub const UNSENT_BYTES_MAX: u32 = 128 * 1024;
@@ -189,12 +197,23 @@ pub const STREAMS_MAX_DEFAULT: Option<u64> = None;
 /// Setting `streams-per-token`. Streams that one token's subject has created and that are there, unless its token says `streams-max`; beyond it 429.
 pub const STREAMS_PER_TOKEN_DEFAULT: Option<u64> = None;
 
+/// Setting `bytes-per-token`. Records in the streams that one token's subject has created, in bytes, whoever appends them, unless the subject's own
+/// token says `bytes-max`; beyond it 429 for appends. Not by default: `storage-max` bounds all together.
+pub const BYTES_PER_TOKEN_DEFAULT: Option<u64> = None;
+
+/// Setting `connections-per-token`. Reads that stay open (WebSocket, events, long polls) of whom a token was given to, at once; beyond it 429. Not by
+/// default: all of a backend may share one.
+pub const CONNECTIONS_PER_TOKEN_DEFAULT: Option<u32> = None;
+
 /// Setting `storage-max`. What all streams take on the disk, in bytes, as measured each second or so; beyond it 507 for appends and creations. Not by
 /// default: the disk's end is told as well. An engine in memory does not measure it.
 pub const STORAGE_BYTES_MAX_DEFAULT: Option<u64> = None;
 
-/// Streams are counted anew so often while their number is limited, since some expire by themselves.
+/// Streams and what is in them are counted anew so often while that is limited, since some expire by themselves, and retention drops records.
 pub const QUOTA_RECOUNT: Duration = Duration::from_secs(60);
+
+/// Before a stream or an append is refused by such a count it is made anew, but no more often: a listing of 100,000 streams takes about a second.
+pub const QUOTA_RECOUNT_MIN: Duration = Duration::from_secs(5);
 
 /// Streams that are looked at in one go while they are counted: other work comes in between.
 pub const QUOTA_PAGE_STREAMS: usize = 1_000;
@@ -210,7 +229,7 @@ pub const BATCH_RECORDS_MAX_DEFAULT: Option<usize> = None;
 pub const BODIES_BYTES_MAX_DEFAULT: usize = 256 * 1024 * 1024;
 
 /// Setting `unsent-max`. What is held for readers that take no more at the moment, all together, in bytes. One that stalls beyond it is let go at
-/// once and not only after `STALL_WAIT_MAX`: it has its offset and can come back.
+/// once and without a word, not only after `stall-timeout`: it has its offset and can come back.
 pub const UNSENT_BYTES_TOTAL_MAX_DEFAULT: usize = 256 * 1024 * 1024;
 
 /// Addresses, and tokens, that are remembered with what they may still do: about 150 bytes each. While so many are in use at once, whoever comes new

@@ -13,7 +13,7 @@ use tokio::{io::ReadBuf, time::timeout};
 
 use crate::{
     budget,
-    limits::{LINGERING_CLOSE_BYTES_MAX, LINGERING_CLOSE_MAX, STALL_WAIT_MAX, STRAY_BYTES_MAX},
+    limits::{LAST_WORDS_WAIT_MAX, LINGERING_CLOSE_BYTES_MAX, LINGERING_CLOSE_MAX, STRAY_BYTES_MAX},
     socket::Socket,
 };
 
@@ -35,7 +35,7 @@ pub(crate) fn write_some(socket: &Socket, bytes: &[u8]) -> Box<[u8]> {
     bytes[written..].into()
 }
 
-/// Writes all of it. Errors: the client is gone, or took no byte for [`STALL_WAIT_MAX`], or too much is held already for clients that take none.
+/// Writes all of it. Errors: the client is gone, or too much is held already for clients that take none, or it [`Stalled`].
 ///
 /// Not cancel-safe: dropped midway, some bytes may have been written.
 pub(crate) async fn write_all(socket: &Socket, bytes: impl Into<Bytes>) -> io::Result<()> {
@@ -58,11 +58,50 @@ async fn write_rest(socket: &Socket, mut rest: Bytes) -> io::Result<()> {
         rest = Bytes::copy_from_slice(&rest); // Or what has gone already would be kept with it, and not be counted.
     }
     while !rest.is_empty() {
-        timeout(STALL_WAIT_MAX, socket.writable()).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        match timeout(budget::stall_wait(), socket.writable()).await {
+            Ok(writable) => writable?,
+            Err(_) => return Err(Stalled::leaving(socket, rest).await.into()),
+        }
         rest = write_now(socket, rest)?;
     }
     Ok(())
 }
+
+/// A client took no byte for too long (setting `stall-timeout`).
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the client took nothing for too long")]
+pub(crate) struct Stalled {
+    /// The kernel has all of what was to be written, so that something may follow that is the last.
+    hears: bool,
+}
+
+impl Stalled {
+    /// Has the kernel take what is left, for whenever the client reads on, if it is not too much.
+    async fn leaving(socket: &Socket, rest: Bytes) -> Self {
+        let room = socket.make_room(rest.len() + LAST_WORDS_BYTES);
+        let is_writable = room && matches!(timeout(LAST_WORDS_WAIT_MAX, socket.writable()).await, Ok(Ok(())));
+        Self { hears: is_writable && write_now(socket, rest).is_ok_and(|left| left.is_empty()) }
+    }
+
+    /// Whether that is what ended the connection.
+    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref().copied()
+    }
+
+    /// Hands the kernel the last words, in `bytes`, if they can still be understood.
+    pub(crate) fn tell(self, socket: &Socket, bytes: impl FnOnce() -> Bytes) -> bool {
+        self.hears && write_now(socket, bytes()).is_ok_and(|left| left.is_empty())
+    }
+}
+
+impl From<Stalled> for io::Error {
+    fn from(stalled: Stalled) -> Self {
+        Self::new(io::ErrorKind::TimedOut, stalled)
+    }
+}
+
+/// A goodbye with what ends an answer.
+const LAST_WORDS_BYTES: usize = 4 * 1024;
 
 /// Whether the client still listens, without a future that an idle task would have to carry.
 #[derive(Clone, Copy, Debug)]

@@ -159,12 +159,13 @@ pub(crate) async fn put(
     let records = if body.is_empty() { Vec::new() } else { split(Kind::of(&content_type), &body)? };
     context.limits.sizes(&records)?;
     context.quota.has_room()?;
-    context.quota.may_create(who, name, &*context.engine, &context.limits.options()).await?;
+    let bytes = bytes_of(&records);
+    context.quota.may_create(who, name, bytes, &*context.engine, &context.limits.options()).await?;
     let wish = Create { records, content_type, ..wish };
     let created = context.engine.create(name, wish).await.map_err(|e| not_created(e, name))?;
     let stream = &created.stream;
     if created.fresh {
-        context.quota.created(stream.config());
+        context.quota.created(stream.config(), bytes);
     }
     let tail = stream.tail();
     let location = location(parts, name, context);
@@ -248,8 +249,14 @@ fn not_forked(why: &ForkError) -> Refusal {
     }
 }
 
-pub(crate) async fn post(parts: &Parts, body: Body, name: &StreamName, context: &Context) -> Result<Answer, Refusal> {
-    begin(parts, body, name, context).await?.await
+pub(crate) async fn post(
+    parts: &Parts,
+    body: Body,
+    name: &StreamName,
+    who: &Who,
+    context: &Context,
+) -> Result<Answer, Refusal> {
+    begin(parts, body, name, who, context).await?.await
 }
 
 /// As [`post`], as far as the append's place in the order; what is left is its acknowledgement.
@@ -257,6 +264,7 @@ pub(crate) async fn begin(
     parts: &Parts,
     body: Body,
     name: &StreamName,
+    who: &Who,
     context: &Context,
 ) -> Result<impl Future<Output = Result<Answer, Refusal>> + Send + use<>, Refusal> {
     let producer = producer(parts)?;
@@ -293,7 +301,8 @@ pub(crate) async fn begin(
         return Err(Refusal::new(Code::EmptyAppend, "the array is empty: append at least one record"));
     }
     let has_records = !records.is_empty();
-    let appending = append(&stream, Append { records, producer, seq, close, ..Append::default() }, context);
+    context.quota.look(who, &stream, bytes_of(&records), &*context.engine, &context.limits).await?;
+    let appending = append(&stream, Append { records, producer, seq, close, ..Append::default() }, who, context);
     Ok(async move {
         let done = appending.await?;
         let is_new = done.producer.is_some() && !done.duplicate && has_records;
@@ -326,23 +335,36 @@ pub(crate) async fn delete(name: &StreamName, context: &Context) -> Result<Answe
 pub(crate) fn append(
     stream: &Arc<Stream>,
     append: Append,
+    who: &Who,
     context: &Context,
 ) -> impl Future<Output = Result<Appended, Refusal>> + Send + use<> {
     let begun = Instant::now();
-    let (records, bytes) = (append.records.len() as u64, append.records.iter().map(Bytes::len).sum::<usize>() as u64);
+    let (records, bytes) = (append.records.len() as u64, bytes_of(&append.records));
     let judged = context.quota.has_room().or_else(|full| if append.records.is_empty() { Ok(()) } else { Err(full) });
-    let pending = match judged.and_then(|()| context.limits.batch(stream.meter(), &append.records)) {
-        Ok(()) => Ok(stream.answer(context.shard, context.engine.append(stream, append))),
+    let judged = judged.and_then(|()| context.limits.batch(stream.meter(), &append.records));
+    let pending = match judged.and_then(|()| context.quota.take(who, stream, bytes, &context.limits)) {
+        Ok(room) => {
+            let room = room.map(|room| (room, Arc::clone(&context.quota)));
+            Ok((stream.answer(context.shard, context.engine.append(stream, append)), room))
+        }
         Err(refusal) => Err(refusal),
     };
     let (stream, tally) = (Arc::clone(stream), Arc::clone(&context.tally));
     async move {
-        let appended = pending?.await;
+        let (pending, room) = pending?;
+        let appended = pending.await;
         if appended.as_ref().is_ok_and(|appended| !appended.duplicate) {
             tally.appended(records, bytes, u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
+        } else if let Some((room, quota)) = room {
+            quota.give_back(&room);
         }
         appended.map_err(|e| refused(e, &stream))
     }
+}
+
+/// How much is in them.
+pub(crate) fn bytes_of(records: &[Bytes]) -> u64 {
+    records.iter().map(Bytes::len).sum::<usize>() as u64
 }
 
 fn refused(error: AppendError, stream: &Stream) -> Refusal {

@@ -130,9 +130,9 @@ impl Plain {
         if name.is_call() {
             return call::post(&request, &name, caller.address(), context).await.map(Reply::Whole);
         }
-        access::admit(&request, Verb::Append, name.as_str(), caller.address(), context).await?;
+        let admitted = access::admit(&request, Verb::Append, name.as_str(), caller.address(), context).await?;
         let (parts, _) = request.into_parts();
-        let done = publish::begin(&parts, Body::Whole(body), &name, context).await?;
+        let done = publish::begin(&parts, Body::Whole(body), &name, &admitted.who, context).await?;
         Ok(Reply::Appending(Box::pin(async move { done.await.unwrap_or_else(|refusal| answer::refusal(&refusal)) })))
     }
 }

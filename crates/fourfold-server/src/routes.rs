@@ -70,7 +70,7 @@ async fn stream(
                 }
                 publish::put(&parts, body, &name, &introduced.who, context).await.map(Reply::Whole)
             } else {
-                publish::post(&parts, body, &name, context).await.map(Reply::Whole)
+                publish::post(&parts, body, &name, &introduced.who, context).await.map(Reply::Whole)
             }
         }
         Method::DELETE if name.is_call() => call::delete(&name, context).await.map(Reply::Whole),

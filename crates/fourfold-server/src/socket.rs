@@ -16,7 +16,12 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::tls_socket::TlsSocket;
+use socket2::SockRef;
+
+use crate::{
+    limits::{LAST_WORDS_BYTES_MAX, UNSENT_BYTES_MAX},
+    tls_socket::TlsSocket,
+};
 
 /// A client's socket.
 #[derive(Debug)]
@@ -67,6 +72,20 @@ impl Socket {
     /// Completes when a write may be accepted. Cancel-safe.
     pub(crate) async fn writable(&self) -> io::Result<()> {
         self.tcp().writable().await
+    }
+
+    /// Lets the kernel hold so many unsent bytes more, though the client takes none; false if that is too much for it, or for us.
+    pub(crate) fn make_room(&self, bytes: usize) -> bool {
+        if bytes > LAST_WORDS_BYTES_MAX {
+            return false;
+        }
+        let socket = SockRef::from(self.tcp());
+        let in_all = LAST_WORDS_BYTES_MAX + UNSENT_BYTES_MAX as usize;
+        // Never less than it has found to be right by itself.
+        if socket.send_buffer_size().is_ok_and(|has| has < 2 * in_all) && socket.set_send_buffer_size(in_all).is_err() {
+            return false;
+        }
+        socket.set_tcp_notsent_lowat(u32::try_from(in_all).unwrap_or(u32::MAX)).is_ok()
     }
 
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

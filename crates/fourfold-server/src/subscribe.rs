@@ -63,8 +63,9 @@ pub(crate) async fn get<B: Body>(
         if !query.wants_records()? {
             cursor.pass_records();
         }
-        let reader = Reader::new(request, &query, cursor, &admitted).beating(&query)?;
-        let pass = Pass::of(admitted, access::reading(request), context);
+        let mut reader = Reader::new(request, &query, cursor, &admitted, &context.limits)?.beating(&query)?;
+        let place = reader.leave.take().and_then(|leave| leave.into_place());
+        let pass = Pass::of(admitted, place, access::reading(request), context);
         return Ok(websocket::begin(handshake, reader, pass));
     }
     if events {
@@ -72,7 +73,7 @@ pub(crate) async fn get<B: Body>(
             Some(id) => resumed(&stream, id, context),
             None => cursor(&stream, start, context)?,
         };
-        return Ok(sse::begin(Reader::new(request, &query, cursor, &admitted).beating(&query)?));
+        return Ok(sse::begin(Reader::new(request, &query, cursor, &admitted, &context.limits)?.beating(&query)?));
     }
     let form = if accepts(request.headers(), form::MESSAGE) { Form::Message } else { Form::Base };
     if live == Some(Live::LongPoll) {
@@ -81,7 +82,8 @@ pub(crate) async fn get<B: Body>(
             linger: query.linger()?,
         };
         if accepts(request.headers(), "application/x-ndjson") {
-            let reader = Reader::new(request, &query, cursor(&stream, start, context)?, &admitted).beating(&query)?;
+            let cursor = cursor(&stream, start, context)?;
+            let reader = Reader::new(request, &query, cursor, &admitted, &context.limits)?.beating(&query)?;
             return Ok(portions::begin(reader, waits));
         }
         let limit = query.records()?;
@@ -92,7 +94,7 @@ pub(crate) async fn get<B: Body>(
             short_poll::add_cursor(&mut read, &stream, query.cursor());
             return Ok(Reply::Whole(read));
         }
-        let reader = Reader::new(request, &query, cursor(&stream, start, context)?, &admitted);
+        let reader = Reader::new(request, &query, cursor(&stream, start, context)?, &admitted, &context.limits)?;
         return Ok(long_poll::begin(reader, waits, limit, form));
     }
     let standing = stream.standing(); // Before it is judged by: if it still stands so later, nothing has come in between.

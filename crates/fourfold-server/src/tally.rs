@@ -63,6 +63,7 @@ words! {
         Draining = "draining",
         StreamDeleted = "stream-deleted",
         TokenExpires = "token-expires",
+        TooSlow = "too-slow",
         StorageFull = "storage-full",
         Overloaded = "overloaded",
         Internal = "internal",

@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use crate::{
     access::{AGREED_SUBPROTOCOL, agreed_subprotocol},
     budget::{self, Taken},
-    line,
+    line::{self, Stalled},
 };
 
 /// What is read at once. One a thread.
@@ -164,7 +164,7 @@ impl Socket {
         line::write_now(&self.socket, frame)
     }
 
-    /// Writes a frame that was built before. Errors: the client is gone, or takes nothing for [`STALL_WAIT_MAX`](crate::limits::STALL_WAIT_MAX).
+    /// Writes a frame that was built before. Errors: the client is gone, or takes nothing for too long (setting `stall-timeout`).
     pub async fn write(&self, frame: impl Into<Bytes>) -> io::Result<()> {
         line::write_all(&self.socket, frame).await
     }
@@ -182,6 +182,11 @@ impl Socket {
     #[must_use]
     pub fn encode(&self, frame: &SharedFrame) -> Bytes {
         encode(frame, self.agreed)
+    }
+
+    /// Leaves last words with the kernel for a client that has stalled; false if it could not understand them.
+    pub(crate) fn tell_stalled(&self, stalled: Stalled, words: impl FnOnce() -> Bytes) -> bool {
+        stalled.tell(&self.socket, words)
     }
 
     /// Says why, and ends the connection.

@@ -231,6 +231,8 @@ pub struct Listed {
     pub oldest: u64,
     /// The tail.
     pub tail: u64,
+    /// The bytes of the records kept; of a fork those of its own, and what its retention counts of its source's.
+    pub bytes: u64,
     /// Whether it is closed.
     pub closed: bool,
     /// See [`Append::ending`].

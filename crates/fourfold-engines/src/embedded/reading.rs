@@ -150,7 +150,8 @@ fn page(
             break;
         }
         let Head { oldest, tail, closed, ending, .. } = log.head;
-        page.streams.push(Listed { name, epoch, config: Arc::new(config), oldest, tail, closed, ending });
+        let (config, bytes) = (Arc::new(config), log.bytes);
+        page.streams.push(Listed { name, epoch, config, oldest, tail, bytes, closed, ending });
     }
     Ok(page)
 }

@@ -230,4 +230,5 @@ async fn a_listing_is_in_order_and_goes_on(ground: Ground) {
     assert_eq!(list("", None, 0).await, (String::new(), true));
     let page = ground.engine.list("a/2", None, 1).await.unwrap();
     assert!(page.streams[0].closed && page.streams[0].tail == 1 && page.streams[0].epoch == stream.epoch());
+    assert_eq!(page.streams[0].bytes, 1);
 }

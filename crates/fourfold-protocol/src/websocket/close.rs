@@ -36,6 +36,7 @@ codes! {
     Overloaded = 1013, "overloaded", "Too much is under way on all connections together: come back later.";
     TokenExpired = 4401, "token-expires", "The token ends, or no longer permits this: come back with another one.";
     StreamDeleted = 4404, "stream-deleted", "The stream was deleted or has expired.";
+    TooSlow = 4408, "too-slow", "The reader took nothing for too long: it can come back with its offset.";
 }
 
 /// What a client said when it closed.

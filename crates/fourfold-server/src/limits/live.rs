@@ -7,7 +7,7 @@ use std::{
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{
-            AtomicU8, AtomicU64,
+            AtomicU16, AtomicU64,
             Ordering::{Relaxed, SeqCst},
         },
     },
@@ -32,28 +32,30 @@ use crate::{
 pub struct Limits {
     start: Instant,
     options: RwLock<Arc<LimitOptions>>,
-    in_force: AtomicU8,
+    in_force: AtomicU16,
     callers: Accounts<IpAddr>,
     tokens: Accounts<u64>,
     pub(crate) budgets: Budgets,
 }
 
 /// Bits of [`Limits::in_force`].
-const REQUESTS: u8 = 1;
-const REQUESTS_LOCAL: u8 = 2;
-const APPENDS: u8 = 4;
-const APPENDS_LOCAL: u8 = 8;
-const REQUESTS_TOKEN: u8 = 16;
-const APPENDS_TOKEN: u8 = 32;
-const APPENDS_STREAM: u8 = 64;
-const BATCHES: u8 = 128;
+const REQUESTS: u16 = 1;
+const REQUESTS_LOCAL: u16 = 2;
+const APPENDS: u16 = 4;
+const APPENDS_LOCAL: u16 = 8;
+const REQUESTS_TOKEN: u16 = 16;
+const APPENDS_TOKEN: u16 = 32;
+const APPENDS_STREAM: u16 = 64;
+const BATCHES: u16 = 128;
+const CONNECTIONS_TOKEN: u16 = 256;
+const BYTES_TOKEN: u16 = 512;
 
 impl Limits {
     pub(crate) fn new(options: LimitOptions) -> Self {
         let limits = Self {
             start: Instant::now(),
             options: RwLock::default(),
-            in_force: AtomicU8::new(0),
+            in_force: AtomicU16::new(0),
             callers: Accounts::default(),
             tokens: Accounts::default(),
             budgets: Budgets::default(),
@@ -65,18 +67,21 @@ impl Limits {
     /// Puts other limits in force. Connections stay as they are, also those that would not be let in any more, and so does who is known as a proxy
     /// on them; what was used of a rate stays used.
     pub fn reload(&self, options: LimitOptions) {
-        fn bits<T: Copy>(limit: PerAddress<T>, all: u8, local: u8) -> u8 {
+        fn bits<T: Copy>(limit: PerAddress<T>, all: u16, local: u16) -> u16 {
             limit.of(false).map_or(0, |_| all) | limit.of(true).map_or(0, |_| local)
         }
-        let bit = |is: bool, bit: u8| if is { bit } else { 0 };
+        let bit = |is: bool, bit: u16| if is { bit } else { 0 };
         let in_force = bits(options.requests_per_address, REQUESTS, REQUESTS_LOCAL)
             | bits(options.appends_per_address, APPENDS, APPENDS_LOCAL)
             | bit(options.requests_per_token.is_some(), REQUESTS_TOKEN)
             | bit(options.appends_per_token.is_some(), APPENDS_TOKEN)
             | bit(options.appends_per_stream.is_some(), APPENDS_STREAM)
+            | bit(options.connections_per_token.is_some(), CONNECTIONS_TOKEN)
+            | bit(options.bytes_per_token.is_some(), BYTES_TOKEN)
             | bit(options.record_bytes_max.or(options.batch_records_max).is_some(), BATCHES);
         self.budgets.bodies.set_max(options.bodies_bytes_max);
         self.budgets.unsent.set_max(options.unsent_bytes_max);
+        self.budgets.set_stall_wait(options.stall_wait_max);
         *self.options.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(options);
         self.in_force.store(in_force, SeqCst);
     }
@@ -143,7 +148,19 @@ impl Limits {
         self.take("appends-per-token", &account.appends, self.options().appends_per_token)
     }
 
-    fn token(&self, key: Option<u64>, bit: u8) -> Option<Arc<Account>> {
+    /// Counts a read that stays open, with a token. `None` where it is not limited. Errors: whom the token was given to has as many as they may have.
+    pub(crate) fn token_connect(&self, key: Option<u64>) -> Result<Option<Connected>, Refusal> {
+        let Some(account) = self.token(key, CONNECTIONS_TOKEN) else { return Ok(None) };
+        let max = self.options().connections_per_token;
+        account.connect(max).map(Some).ok_or_else(|| too_many_connections("connections-per-token", max))
+    }
+
+    /// Whether what is in a subject's streams is limited.
+    pub(crate) fn has_bytes_per_token(&self) -> bool {
+        self.in_force.load(Relaxed) & BYTES_TOKEN != 0
+    }
+
+    fn token(&self, key: Option<u64>, bit: u16) -> Option<Arc<Account>> {
         let key = key.filter(|_| self.in_force.load(Relaxed) & bit != 0)?;
         Some(self.tokens.of_token(key, self.now()))
     }

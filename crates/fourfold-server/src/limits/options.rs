@@ -1,10 +1,13 @@
 //! The limits that can be configured, checked.
 
+use std::time::Duration;
+
 use super::{
     APPENDS_PER_ADDRESS_DEFAULT, APPENDS_PER_STREAM_DEFAULT, APPENDS_PER_TOKEN_DEFAULT, BATCH_RECORDS_MAX_DEFAULT,
-    BODIES_BYTES_MAX_DEFAULT, CONNECTIONS_MAX_DEFAULT, CONNECTIONS_PER_ADDRESS_DEFAULT, RECORD_BYTES_MAX_DEFAULT,
-    REQUESTS_PER_ADDRESS_DEFAULT, REQUESTS_PER_TOKEN_DEFAULT, STORAGE_BYTES_MAX_DEFAULT, STREAMS_MAX_DEFAULT,
-    STREAMS_PER_TOKEN_DEFAULT, UNSENT_BYTES_TOTAL_MAX_DEFAULT,
+    BODIES_BYTES_MAX_DEFAULT, BYTES_PER_TOKEN_DEFAULT, CONNECTIONS_MAX_DEFAULT, CONNECTIONS_PER_ADDRESS_DEFAULT,
+    CONNECTIONS_PER_TOKEN_DEFAULT, RECORD_BYTES_MAX_DEFAULT, REQUESTS_PER_ADDRESS_DEFAULT, REQUESTS_PER_TOKEN_DEFAULT,
+    STALL_WAIT_DEFAULT, STORAGE_BYTES_MAX_DEFAULT, STREAMS_MAX_DEFAULT, STREAMS_PER_TOKEN_DEFAULT,
+    UNSENT_BYTES_TOTAL_MAX_DEFAULT,
 };
 use crate::{forwarded::ForwardedHeader, gcra::Rate, network::Network};
 
@@ -15,6 +18,8 @@ pub struct LimitOptions {
     pub connections_max: usize,
     /// Connections of one address at once.
     pub connections_per_address: PerAddress<u32>,
+    /// Reads that stay open of one token's subject at once.
+    pub connections_per_token: Option<u32>,
     /// Requests of one address.
     pub requests_per_address: PerAddress<Rate>,
     /// Appends of one address.
@@ -29,6 +34,8 @@ pub struct LimitOptions {
     pub streams_max: Option<u64>,
     /// Streams created with tokens of one subject.
     pub streams_per_token: Option<u64>,
+    /// Records in the streams created with tokens of one subject, in bytes.
+    pub bytes_per_token: Option<u64>,
     /// What all streams take on the disk, in bytes.
     pub storage_bytes_max: Option<u64>,
     /// One record, in bytes.
@@ -39,6 +46,8 @@ pub struct LimitOptions {
     pub bodies_bytes_max: usize,
     /// What is held for stalled readers, all together, in bytes.
     pub unsent_bytes_max: usize,
+    /// How long a reader may take no byte.
+    pub stall_wait_max: Duration,
     /// Proxies that may say for whom they ask.
     pub trusted_proxies: Vec<Network>,
     /// In which header.
@@ -78,6 +87,7 @@ impl Default for LimitOptions {
         Self {
             connections_max: CONNECTIONS_MAX_DEFAULT,
             connections_per_address: PerAddress::default_of(CONNECTIONS_PER_ADDRESS_DEFAULT),
+            connections_per_token: CONNECTIONS_PER_TOKEN_DEFAULT,
             requests_per_address: PerAddress::default_of(REQUESTS_PER_ADDRESS_DEFAULT),
             appends_per_address: PerAddress::default_of(APPENDS_PER_ADDRESS_DEFAULT),
             requests_per_token: REQUESTS_PER_TOKEN_DEFAULT,
@@ -85,11 +95,13 @@ impl Default for LimitOptions {
             appends_per_stream: APPENDS_PER_STREAM_DEFAULT,
             streams_max: STREAMS_MAX_DEFAULT,
             streams_per_token: STREAMS_PER_TOKEN_DEFAULT,
+            bytes_per_token: BYTES_PER_TOKEN_DEFAULT,
             storage_bytes_max: STORAGE_BYTES_MAX_DEFAULT,
             record_bytes_max: RECORD_BYTES_MAX_DEFAULT,
             batch_records_max: BATCH_RECORDS_MAX_DEFAULT,
             bodies_bytes_max: BODIES_BYTES_MAX_DEFAULT,
             unsent_bytes_max: UNSENT_BYTES_TOTAL_MAX_DEFAULT,
+            stall_wait_max: STALL_WAIT_DEFAULT,
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedHeader::default(),
             proxy_protocol: false,

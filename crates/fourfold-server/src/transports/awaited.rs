@@ -9,7 +9,7 @@ use fourfold_stream::{Cursor, Limit};
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use super::{Live, form::Form, short_poll};
+use super::{Leave, Live, form::Form, short_poll};
 use crate::{
     alarm::Alarm,
     answer::{self, Answer},
@@ -24,6 +24,8 @@ pub(crate) struct Awaited {
     pub(crate) cursor: Cursor,
     pub(crate) until: Until,
     pub(crate) deadline: Instant,
+    /// Held while it waits.
+    pub(crate) _leave: Option<Box<Leave>>,
     /// After the first record, for more.
     pub(crate) linger: Duration,
     pub(crate) limit: Limit,

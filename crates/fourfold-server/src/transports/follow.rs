@@ -20,11 +20,11 @@ use fourfold_protocol::{Code, Offset};
 use fourfold_stream::{Cursor, Dialect, Ended, Next, ReadRefusal, Stream, cursor::PORTION};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::heartbeat::Heartbeat;
+use super::{Leave, heartbeat::Heartbeat};
 use crate::{
     connection,
     context::{Context, Seat},
-    line::{self, Watch},
+    line::{self, Stalled, Watch},
     socket::Socket,
     tally::Way,
 };
@@ -96,8 +96,8 @@ pub(crate) struct Follow<M, O = Socket> {
     pub(crate) heartbeat: Option<Heartbeat>,
     /// For answers that end by themselves.
     pub(crate) terms: Option<Box<Terms>>,
-    /// When the leave to read ends.
-    pub(crate) leave_at: Option<Box<Instant>>,
+    /// There if the leave to read is bounded.
+    pub(crate) leave: Option<Box<Leave>>,
 }
 
 /// How an answer ends by itself.
@@ -140,13 +140,27 @@ impl<M: Manner> Follow<M> {
             if line::write_all(&self.outlet, head).await.is_err() {
                 return; // The client is gone.
             }
-            if let Err(gone) = self.follow().await {
-                if gone.kind() == io::ErrorKind::TimedOut {
-                    self.context.tally.stalled();
+            match self.follow().await {
+                Ok(()) => self.finish().await,
+                Err(gone) => {
+                    if let Some(stalled) = Stalled::of(&gone) {
+                        Box::pin(self.leave_stalled(stalled)).await;
+                    }
                 }
-                return;
             }
-            self.finish().await;
+        }
+    }
+
+    /// The client takes nothing: the kernel has for it, should it read on, where it was.
+    async fn leave_stalled(self, stalled: Stalled) {
+        self.context.tally.stalled();
+        let heard = stalled.tell(&self.outlet, || {
+            let goodbye = self.framed(self.goodbye(TOO_SLOW, Some(0)));
+            let end: &[u8] = if self.chunked { b"0\r\n\r\n" } else { b"" };
+            [&goodbye[..], end].concat().into()
+        });
+        if heard {
+            line::close(self.outlet).await;
         }
     }
 
@@ -214,7 +228,7 @@ impl<M: Manner, O: Outlet> Follow<M, O> {
                     if self.terms.as_ref().is_some_and(|terms| Instant::now() >= terms.deadline) {
                         return Ok(());
                     }
-                    if self.leave_at.as_ref().is_some_and(|leave_at| Instant::now() >= **leave_at) {
+                    if self.leave_until().is_some_and(|until| Instant::now() >= until) {
                         // At once, and with what it has read: another token goes on from there.
                         return Box::pin(self.say_goodbye(TOKEN_EXPIRES, Some(0))).await;
                     }
@@ -249,9 +263,12 @@ impl<M: Manner, O: Outlet> Follow<M, O> {
         let asked = self.heartbeat.map(Heartbeat::every);
         let beat = M::BEAT.map(|(every, _)| every).into_iter().chain(asked).min().map(|every| Instant::now() + every);
         let deadline = self.terms.as_ref().map(|terms| terms.deadline);
-        let leave_at = self.leave_at.as_deref().copied();
-        let first = [deadline, leave_at, beat].into_iter().flatten().min();
+        let first = [deadline, self.leave_until(), beat].into_iter().flatten().min();
         first.expect("an answer without an end has a heartbeat")
+    }
+
+    fn leave_until(&self) -> Option<Instant> {
+        self.leave.as_ref().and_then(|leave| leave.until)
     }
 
     /// Writes what is new as long as that needs no waiting.
@@ -310,10 +327,13 @@ impl<M: Manner, O: Outlet> Follow<M, O> {
     }
 
     async fn say_goodbye(&mut self, code: &str, after_ms: Option<u64>) -> io::Result<()> {
+        self.write(self.goodbye(code, after_ms)).await
+    }
+
+    fn goodbye(&self, code: &str, after_ms: Option<u64>) -> Bytes {
         self.context.tally.goodbye(code);
         let next = self.cursor.stream().offset(self.cursor.at());
-        let goodbye = self.manner.goodbye(code, after_ms, next);
-        self.write(chunk(goodbye.as_bytes())).await
+        chunk(self.manner.goodbye(code, after_ms, next).as_bytes())
     }
 
     async fn write(&self, chunk: Bytes) -> io::Result<()> {
@@ -325,6 +345,9 @@ impl<M: Manner, O: Outlet> Follow<M, O> {
         if self.chunked { chunk } else { payload(&chunk) }
     }
 }
+
+/// The reader took nothing for too long. It may come back at once.
+pub(crate) const TOO_SLOW: &str = "too-slow";
 
 /// The leave to read ends in a moment: whoever comes back brings another token.
 pub(crate) const TOKEN_EXPIRES: &str = "token-expires";

@@ -8,7 +8,7 @@ use fourfold_stream::{Cursor, Dialect, Ended, Frame, Limit, Next, ReadRefusal, S
 use http::{HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
-use super::{Live, Reader, form::Form, short_poll::put_place};
+use super::{Leave, Live, Reader, form::Form, short_poll::put_place};
 use crate::{
     alarm::Alarm,
     answer::{self, Framing},
@@ -36,27 +36,26 @@ pub(crate) struct LongPoll {
     limit: Limit,
     form: Form,
     keeps_alive: bool,
+    /// What few have.
+    rare: Option<Box<Rare>>,
+}
+
+/// Beside a waiting reader, so that those without it cost nothing for it.
+#[derive(Default)]
+struct Rare {
     /// The page that may read the answer although it sends cookies from another origin.
-    page: Option<Box<HeaderValue>>,
+    page: Option<HeaderValue>,
+    _leave: Option<Box<Leave>>,
 }
 
 pub(crate) fn begin(reader: Reader, waits: Waits, limit: Option<usize>, form: Form) -> Reply {
-    let Reader { mut cursor, keeps_alive, leave_at, .. } = reader;
+    let Reader { mut cursor, keeps_alive, leave, .. } = reader;
     cursor.greeted();
     let limit = limit.map_or(PORTION, |records| Limit { records, ..PORTION });
-    let deadline = Instant::now() + waits.timeout;
-    // Whoever asks again shows its token again.
-    let deadline = leave_at.map_or(deadline, |leave_at| deadline.min(leave_at));
+    let deadline = Leave::cut(leave.as_deref(), Instant::now() + waits.timeout);
     let linger_ms = u16::try_from(waits.linger.as_millis()).unwrap_or(u16::MAX);
-    Reply::Live(Box::new(Live::LongPoll(LongPoll {
-        cursor,
-        deadline,
-        linger_ms,
-        limit,
-        form,
-        keeps_alive,
-        page: None,
-    })))
+    let rare = leave.is_some().then(|| Box::new(Rare { page: None, _leave: leave }));
+    Reply::Live(Box::new(Live::LongPoll(LongPoll { cursor, deadline, linger_ms, limit, form, keeps_alive, rare })))
 }
 
 enum Woken {
@@ -72,7 +71,7 @@ impl LongPoll {
     }
 
     pub(crate) fn readable_by(&mut self, page: HeaderValue) {
-        self.page = Some(Box::new(page));
+        self.rare.get_or_insert_default().page = Some(page);
     }
 
     /// Waits; `None` if the client has gone, where there is a socket to tell.
@@ -117,7 +116,7 @@ impl LongPoll {
             Box::pin(context.drain.turn()).await;
         }
         let answer = Box::pin(self.read(context)).await;
-        Some(match &self.page {
+        Some(match self.rare.as_ref().and_then(|rare| rare.page.as_ref()) {
             Some(page) => answer::allowing(&answer, page),
             None => answer,
         })

@@ -26,9 +26,12 @@ use tokio::time::Instant;
 use crate::{
     access::Admitted,
     alarm::Alarm,
-    answer, connection,
+    answer,
+    caller::Connected,
+    connection,
     context::{Context, Seat},
     h2_body::Body,
+    limits::Limits,
     query::Query,
     request::keeps_alive,
     socket::Socket,
@@ -132,25 +135,59 @@ pub(crate) struct Reader {
     pub(crate) created: Option<Box<HeaderMap>>,
     /// The page that may read the answer although it sends cookies from another origin.
     pub(crate) page: Option<HeaderValue>,
-    /// When the leave to read ends.
-    pub(crate) leave_at: Option<Instant>,
+    /// There if it is bounded.
+    pub(crate) leave: Option<Box<Leave>>,
+}
+
+/// How the leave of a read that goes on is bounded.
+pub(crate) struct Leave {
+    /// When it ends.
+    pub(crate) until: Option<Instant>,
+    /// Counts it among the reads of whom it was given to.
+    place: Option<Connected>,
+}
+
+impl Leave {
+    /// Errors: whom it was given to reads as much as they may.
+    fn of(admitted: &Admitted, limits: &Limits) -> Result<Option<Box<Self>>, Refusal> {
+        let (until, place) = (admitted.leave_at(), limits.token_connect(admitted.who.key())?);
+        let bounded = until.is_some() || place.is_some();
+        Ok(bounded.then(|| Box::new(Self { until, place })))
+    }
+
+    /// The deadline, or the end of the leave if that comes first: whoever asks again shows its token again.
+    pub(crate) fn cut(leave: Option<&Self>, deadline: Instant) -> Instant {
+        leave.and_then(|leave| leave.until).map_or(deadline, |until| deadline.min(until))
+    }
+
+    /// The place alone, for whoever knows how long it has leave for.
+    pub(crate) fn into_place(self) -> Option<Connected> {
+        self.place
+    }
 }
 
 impl Reader {
-    pub(crate) fn new<B>(request: &Request<B>, query: &Query, mut cursor: Cursor, admitted: &Admitted) -> Self {
+    /// Errors: whoever asks reads as much as they may.
+    pub(crate) fn new<B>(
+        request: &Request<B>,
+        query: &Query,
+        mut cursor: Cursor,
+        admitted: &Admitted,
+        limits: &Limits,
+    ) -> Result<Self, Refusal> {
         if let Some(seen) = query.cursor() {
             cursor.seen_cursor(seen);
         }
         let chunked = request.version() == Version::HTTP_11;
-        Self {
+        Ok(Self {
             cursor,
             chunked,
             keeps_alive: keeps_alive(request),
             heartbeat: None,
             created: None,
             page: None,
-            leave_at: admitted.leave_at(),
-        }
+            leave: Leave::of(admitted, limits)?,
+        })
     }
 
     /// Says in the head of an answer which page may read it, and which call was begun, if one was.

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     access::{Admitted, Term},
+    caller::Connected,
     context::Context,
     limits::PING,
 };
@@ -13,6 +14,8 @@ use crate::{
 /// Who is on the other side, and for how long.
 pub(crate) struct Pass {
     pub(crate) who: Who,
+    /// Counts the connection among those of whoever it is.
+    place: Option<Connected>,
     /// What the connection as such needs leave for.
     verb: Verb,
     term: Option<Term>,
@@ -32,11 +35,11 @@ pub(crate) enum Due {
 
 impl Pass {
     /// `None` where everybody may do everything.
-    pub(crate) fn of(admitted: Admitted, verb: Verb, context: &Context) -> Option<Self> {
+    pub(crate) fn of(admitted: Admitted, place: Option<Connected>, verb: Verb, context: &Context) -> Option<Self> {
         let Admitted { who, term, .. } = admitted;
         let ping_at = Instant::now() + PING;
         let asks = !context.settings.access.is_open();
-        asks.then_some(Self { who, verb, term, reminded: false, renewed: false, ping_at })
+        asks.then_some(Self { who, place, verb, term, reminded: false, renewed: false, ping_at })
     }
 
     /// When to look at [`due`](Self::due) again.
@@ -73,6 +76,9 @@ impl Pass {
         // It was said on purpose, as in a header.
         let who = access.identify(Some(Credential { token, place: Place::Header })).await?;
         let grant = access.judge(&who, self.verb, name.as_str(), None).await?;
+        if who.key() != self.who.key() {
+            self.place = context.limits.token_connect(who.key())?;
+        }
         (self.who, self.term) = (who, grant.expires_at.map(Term::of));
         (self.reminded, self.renewed) = (false, true);
         Ok(())

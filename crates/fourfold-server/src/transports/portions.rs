@@ -42,8 +42,7 @@ impl Portions {
         context: Arc<Context>,
         seat: Seat,
     ) -> impl Future<Output = ()> + Send {
-        let Reader { cursor, chunked, keeps_alive, heartbeat, created, page, leave_at } = self.reader;
-        let leave_at = leave_at.map(Box::new);
+        let Reader { cursor, chunked, keeps_alive, heartbeat, created, page, leave } = self.reader;
         let next_request = (keeps_alive && chunked).then_some(unread);
         let mut parts = head(created, page);
         if next_request.is_none() {
@@ -53,17 +52,16 @@ impl Portions {
         answer::write_head(&mut parts, if chunked { Framing::Chunked } else { Framing::Close }, &mut head);
         let terms = Some(Box::new(Terms { deadline: self.deadline, linger: self.linger, next_request }));
         let seat = Some(seat);
-        Follow { cursor, outlet: socket, context, seat, manner: Lines, chunked, heartbeat, terms, leave_at }.run(head)
+        Follow { cursor, outlet: socket, context, seat, manner: Lines, chunked, heartbeat, terms, leave }.run(head)
     }
 
     /// The same as an answer on a stream of HTTP/2.
     pub(crate) fn on_a_stream(self, context: Arc<Context>) -> Response<Body> {
-        let Reader { cursor, heartbeat, created, page, leave_at, .. } = self.reader;
-        let leave_at = leave_at.map(Box::new);
+        let Reader { cursor, heartbeat, created, page, leave, .. } = self.reader;
         let (outlet, taken) = Slot::holding(Bytes::new());
         let terms = Some(Box::new(Terms { deadline: self.deadline, linger: self.linger, next_request: None }));
         let follow =
-            Follow { cursor, outlet, context, seat: None, manner: Lines, chunked: false, heartbeat, terms, leave_at };
+            Follow { cursor, outlet, context, seat: None, manner: Lines, chunked: false, heartbeat, terms, leave };
         Response::from_parts(head(created, page), Body::following(follow, taken))
     }
 }

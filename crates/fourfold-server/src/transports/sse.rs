@@ -33,8 +33,7 @@ pub(crate) fn begin(reader: Reader) -> Reply {
 
 impl Sse {
     pub(crate) fn run(self, socket: Socket, context: Arc<Context>, seat: Seat) -> impl Future<Output = ()> + Send {
-        let Reader { cursor, chunked, heartbeat, created, page, leave_at, .. } = self.reader;
-        let leave_at = leave_at.map(Box::new);
+        let Reader { cursor, chunked, heartbeat, created, page, leave, .. } = self.reader;
         let (manner, mut parts) = begun(&cursor, created, page);
         answer::put(&mut parts, header::CONNECTION, "close");
         let mut head = Vec::with_capacity(1280);
@@ -42,17 +41,16 @@ impl Sse {
         let retry = retry();
         head.extend_from_slice(&if chunked { chunk(retry.as_bytes()) } else { retry.into() });
         let (terms, seat) = (None, Some(seat));
-        Follow { cursor, outlet: socket, context, seat, manner, chunked, heartbeat, terms, leave_at }.run(head)
+        Follow { cursor, outlet: socket, context, seat, manner, chunked, heartbeat, terms, leave }.run(head)
     }
 
     /// The same as an answer on a stream of HTTP/2.
     pub(crate) fn on_a_stream(self, context: Arc<Context>) -> Response<Body> {
-        let Reader { cursor, heartbeat, created, page, leave_at, .. } = self.reader;
-        let leave_at = leave_at.map(Box::new);
+        let Reader { cursor, heartbeat, created, page, leave, .. } = self.reader;
         let (manner, parts) = begun(&cursor, created, page);
         let (outlet, taken) = Slot::holding(retry().into());
         let follow =
-            Follow { cursor, outlet, context, seat: None, manner, chunked: false, heartbeat, terms: None, leave_at };
+            Follow { cursor, outlet, context, seat: None, manner, chunked: false, heartbeat, terms: None, leave };
         Response::from_parts(parts, Body::following(follow, taken))
     }
 }

@@ -10,12 +10,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use fourfold_access::Verb;
+use fourfold_access::{Verb, Who};
 use fourfold_protocol::{
     Code, Portion, Refusal, message,
     websocket::{self, Agreed, CloseCode, Event, SharedFrame},
 };
-use fourfold_stream::{Append, Appended, Cursor, Dialect, Ended, Next, Producer, ReadRefusal, cursor::PORTION};
+use fourfold_stream::{Append, Appended, Cursor, Dialect, Ended, Next, Producer, ReadRefusal, Stream, cursor::PORTION};
 use http::{StatusCode, header};
 use tokio::time::{Instant, sleep_until};
 
@@ -28,9 +28,11 @@ use super::{
 use crate::{
     answer::{self, Framing},
     call,
+    caller::Caller,
     connection::Reply,
     context::{Context, Seat},
     limits::{APPENDS_UNACKNOWLEDGED_MAX, PING, PRODUCER_ID_BYTES_MAX},
+    line::Stalled,
     publish,
     tally::{Tally, Way},
     websocket::{Handshake, Socket, encode},
@@ -80,8 +82,11 @@ impl WebSocket {
             match conversation.follow().await {
                 Ok(End::Close(code)) => Box::pin(conversation.socket.close(code)).await,
                 Ok(End::HangUp) => Box::pin(conversation.socket.hang_up()).await,
-                Err(gone) if gone.kind() == io::ErrorKind::TimedOut => conversation.context.tally.stalled(),
-                Err(_) => {} // The client is gone.
+                Err(gone) => {
+                    if let Some(stalled) = Stalled::of(&gone) {
+                        Box::pin(conversation.leave_stalled(stalled)).await;
+                    }
+                }
             }
         }
     }
@@ -354,15 +359,19 @@ impl Conversation {
                 let detail = format!("a producer's id has at most {PRODUCER_ID_BYTES_MAX} bytes");
                 (request.id, Box::pin(ready(Err(Refusal::new(Code::InvalidMessage, detail)))))
             }
-            Ok(request) => match self.counted() {
-                Err(refusal) => (request.id, Box::pin(ready(Err(refusal)))),
-                Ok(()) => {
-                    let producer = request.producer.map(|(id, epoch, seq)| Producer { id, epoch, seq });
-                    let (records, close) = (request.records, request.close);
-                    let append = Append { records, producer, close, ..Append::default() };
-                    (request.id, Box::pin(publish::append(stream, append, &self.context)))
+            Ok(request) => {
+                match counted(self.cursor.stream(), &request.records, self.who(), self.seat.caller(), &self.context)
+                    .await
+                {
+                    Err(refusal) => (request.id, Box::pin(ready(Err(refusal)))),
+                    Ok(()) => {
+                        let producer = request.producer.map(|(id, epoch, seq)| Producer { id, epoch, seq });
+                        let (records, close) = (request.records, request.close);
+                        let append = Append { records, producer, close, ..Append::default() };
+                        (request.id, Box::pin(publish::append(self.cursor.stream(), append, self.who(), &self.context)))
+                    }
                 }
-            },
+            }
         };
         let appends = self.appends.get_or_insert_with(|| {
             Box::new(Appends::of(self.cursor.stream().clone(), Arc::clone(&self.context.tally)))
@@ -371,11 +380,8 @@ impl Conversation {
         Ok(())
     }
 
-    /// Counts an append. Errors: there were too many.
-    fn counted(&self) -> Result<(), Refusal> {
-        let limits = &self.context.limits;
-        limits.append(self.seat.caller())?;
-        limits.token_append(self.pass.as_ref().and_then(|pass| pass.who.key()))
+    fn who(&self) -> &Who {
+        self.pass.as_ref().map_or(Who::nobody(), |pass| &pass.who)
     }
 
     /// Goes on with another token, if it is good for what this connection does. The one before is in force until then, and after a refusal.
@@ -424,15 +430,44 @@ impl Conversation {
         Ok(CloseCode::StreamDeleted)
     }
 
+    /// The client takes nothing: the kernel has for it, should it read on, where it was.
+    async fn leave_stalled(self, stalled: Stalled) {
+        self.context.tally.stalled();
+        let heard = self.socket.tell_stalled(stalled, || {
+            let goodbye = self.goodbye(CloseCode::TooSlow.as_str(), Some(0));
+            [goodbye, websocket::close(CloseCode::TooSlow)].concat().into()
+        });
+        if heard {
+            self.socket.hang_up().await;
+        }
+    }
+
     async fn say_goodbye(&mut self, code: &str, after_ms: Option<u64>) -> io::Result<()> {
+        self.socket.write(self.goodbye(code, after_ms)).await
+    }
+
+    fn goodbye(&self, code: &str, after_ms: Option<u64>) -> Bytes {
         self.context.tally.goodbye(code);
         let next = self.cursor.stream().offset(self.cursor.at());
-        let goodbye = message::goodbye(code, after_ms, next);
-        self.socket.write(self.socket.encode(&SharedFrame::text(goodbye.as_bytes()))).await
+        self.socket.encode(&SharedFrame::text(message::goodbye(code, after_ms, next).as_bytes()))
     }
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<Appended, Refusal>> + Send>>;
+
+/// Counts an append. Errors: there were too many, or there is too much already.
+async fn counted(
+    stream: &Stream,
+    records: &[Bytes],
+    who: &Who,
+    caller: &Caller,
+    context: &Context,
+) -> Result<(), Refusal> {
+    let Context { limits, quota, engine, .. } = context;
+    limits.append(caller)?;
+    limits.token_append(who.key())?;
+    quota.look(who, stream, publish::bytes_of(records), &**engine, limits).await
+}
 
 /// Appends in the order in which they came, each with the client's name for it. At most [`APPENDS_UNACKNOWLEDGED_MAX`].
 struct Appends {

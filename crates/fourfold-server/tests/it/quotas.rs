@@ -11,7 +11,8 @@ use std::sync::Arc;
 use crate::{
     access::{bearer, guarded_by, options, token},
     harness::{Harness, eventually, url},
-    http::Answer,
+    http::{Answer, Client},
+    websocket::{HANDSHAKE, WebSocket},
 };
 
 fn put(harness: &Harness, name: &str, token: Option<&str>) -> Answer {
@@ -55,6 +56,100 @@ fn a_token_s_subject_has_as_many_as_its_token_or_the_setting_says() {
     // Whoever deletes it, it was hers.
     harness.ask("DELETE", &url("a1"), &[("authorization", &bearer(&bob))], b"").expect(204);
     put(&harness, "a3", Some(&ann)).expect(201);
+}
+
+fn append(harness: &Harness, name: &str, token: &str, records: &str) -> Answer {
+    let headers = [("content-type", "application/json"), ("authorization", &bearer(token))];
+    harness.ask("POST", &url(name), &headers, records.as_bytes())
+}
+
+/// Asks for a WebSocket.
+fn upgrade(harness: &Harness, token: &str, target: &str) -> Client {
+    let mut client = harness.connect();
+    let authorization = bearer(token);
+    let headers = [&HANDSHAKE[..], &[("authorization", authorization.as_str())]].concat();
+    client.request("GET", &url(target), &headers, b"");
+    client
+}
+
+fn websocket(harness: &Harness, token: &str, target: &str) -> WebSocket {
+    let mut client = upgrade(harness, token, target);
+    assert_eq!(client.head().status, 101);
+    WebSocket { client }
+}
+
+fn owners() -> fourfold_access::Options {
+    let mut rules = options();
+    for verb in [Verb::Create, Verb::Append, Verb::Delete, Verb::Read] {
+        rules.authenticated.allow(verb, "**").unwrap();
+    }
+    rules
+}
+
+#[test]
+fn in_a_subject_s_streams_is_as_much_as_its_token_or_the_setting_says_whoever_appends() {
+    let harness = guarded_by(owners(), |settings| settings.limits.bytes_per_token = Some(20));
+    let (ann, bob) = (token(&json!({})), token(&json!({ "sub": "bob", "bytes-max": 8 })));
+    put(&harness, "a1", Some(&ann)).expect(201);
+    put(&harness, "a2", Some(&ann)).expect(201);
+    put(&harness, "b", Some(&bob)).expect(201);
+    append(&harness, "a1", &ann, r#""12345678""#).expect(204); // 10 bytes
+    append(&harness, "a2", &bob, r#""1234567""#).expect(204); // 9 more, by somebody else
+    let refused = append(&harness, "a2", &ann, "12");
+    assert_eq!(refused.header("retry-after"), "5");
+    let problem = refused.problem(429, "too-many-bytes");
+    assert_eq!((&problem["limit"], &problem["max"]), (&json!("bytes-per-token"), &json!(20)));
+    append(&harness, "a1", &bob, "12").problem(429, "too-many-bytes");
+    append(&harness, "a1", &ann, "1").expect(204); // As much as there is room for.
+    append(&harness, "b", &bob, "123456789").problem(429, "too-many-bytes"); // His token says 8.
+    append(&harness, "b", &bob, "12345678").expect(204);
+    append(&harness, "b", &ann, "1234").expect(204); // Hers says nothing of him: the setting counts.
+    assert_eq!(
+        harness.ask("GET", &url("a1?offset=-1"), &[("authorization", &bearer(&ann))], b"").body,
+        br#"["12345678",1]"#
+    );
+    harness.ask("POST", &url("a1"), &[("authorization", &bearer(&ann)), ("stream-closed", "true")], b"").expect(204); // Takes nothing.
+}
+
+#[test]
+fn an_append_that_was_there_already_or_was_refused_takes_nothing_of_a_subject_s_bytes() {
+    let harness = guarded_by(owners(), |settings| settings.limits.bytes_per_token = Some(10));
+    let ann = token(&json!({}));
+    put(&harness, "a", Some(&ann)).expect(201);
+    let authorization = bearer(&ann);
+    let as_producer = |seq: &str| {
+        let headers = [
+            ("content-type", "application/json"),
+            ("authorization", authorization.as_str()),
+            ("producer-id", "p"),
+            ("producer-epoch", "0"),
+            ("producer-seq", seq),
+        ];
+        harness.ask("POST", &url("a"), &headers, b"123")
+    };
+    as_producer("0").expect(200);
+    for _ in 0..5 {
+        as_producer("0").expect(204);
+        as_producer("7").problem(409, "producer-gap");
+    }
+    as_producer("1").expect(200);
+    as_producer("2").expect(200);
+    as_producer("3").problem(429, "too-many-bytes");
+}
+
+#[test]
+fn over_a_websocket_a_subject_s_bytes_are_as_limited_and_the_connection_goes_on() {
+    let harness = guarded_by(owners(), |settings| settings.limits.bytes_per_token = Some(3));
+    let ann = token(&json!({}));
+    put(&harness, "a", Some(&ann)).expect(201);
+    let mut socket = websocket(&harness, &ann, "a?records=none");
+    for (records, code) in
+        [("[12]", None), ("[34]", Some("too-many-bytes")), ("[5]", None), ("[6]", Some("too-many-bytes"))]
+    {
+        socket.send(&format!(r#"{{"append":{records},"id":1}}"#));
+        let answer = socket.answer();
+        assert_eq!(answer["error"]["code"].as_str(), code, "{answer}");
+    }
 }
 
 #[test]
@@ -102,4 +197,48 @@ fn beyond_what_streams_may_take_on_the_disk_nothing_is_appended_and_all_is_read(
     let read = harness.get(&url("a?offset=-1")).expect(200);
     assert_eq!(read.json().as_array().unwrap().len(), 3 * taken);
     harness.close("a"); // Takes nothing.
+}
+
+#[test]
+fn a_subject_has_so_many_reads_that_stay_open_on_all_transports_together() {
+    let harness = guarded_by(owners(), |settings| settings.limits.connections_per_token = Some(3));
+    let (ann, bob) = (token(&json!({})), token(&json!({ "sub": "bob" })));
+    let again = token(&json!({ "jti": "another token of the same subject" }));
+    put(&harness, "a", Some(&ann)).expect(201);
+    let reads = |query: &str, token: &str, headers: &[(&str, &str)]| {
+        let mut client = harness.connect();
+        let authorization = bearer(token);
+        let headers = [headers, &[("authorization", authorization.as_str())]].concat();
+        client.request("GET", &url(&format!("a?offset=now&{query}")), &headers, b"");
+        client
+    };
+    let mut events = reads("live=sse", &ann, &[]);
+    assert_eq!(events.head().status, 200);
+    let mut lines = reads("live=long-poll&timeout=60", &again, &[("accept", "application/x-ndjson")]);
+    assert_eq!(lines.head().status, 200);
+    let poll = reads("live=long-poll&timeout=60", &ann, &[]);
+    harness.wait_for_followers("a", 3);
+    for (query, headers) in
+        [("live=sse", &[][..]), ("live=long-poll", &[]), ("live=long-poll", &[("accept", "application/x-ndjson")])]
+    {
+        let refused = reads(query, &ann, headers).answer();
+        let problem = refused.problem(429, "too-many-connections");
+        assert_eq!((&problem["limit"], &problem["max"]), (&json!("connections-per-token"), &json!(3)));
+        assert!(refused.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds > 0));
+    }
+    upgrade(&harness, &ann, "a?offset=now").answer().problem(429, "too-many-connections");
+    reads("", &ann, &[]).answer().expect(200); // What does not stay is not counted.
+    let mut his = websocket(&harness, &bob, "a?offset=now");
+    // A place is free as soon as a read is over, and a WebSocket that is renewed takes one of who it is then.
+    let renewed = |his: &mut WebSocket| {
+        his.send(&json!({ "token": ann, "id": 1 }).to_string());
+        his.answer()
+    };
+    assert_eq!(renewed(&mut his)["error"]["code"], "too-many-connections");
+    drop(poll);
+    harness.wait_for_followers("a", 3);
+    assert!(renewed(&mut his).get("ack").is_some());
+    upgrade(&harness, &ann, "a?offset=now").answer().problem(429, "too-many-connections");
+    append(&harness, "a", &bob, "1").expect(204);
+    assert!(events.chunk().is_some() && lines.chunk().is_some(), "who is there goes on");
 }

@@ -1,14 +1,19 @@
 //! Clients that take their time: with their heads, with their bodies, with reading.
 
 use std::{
+    io::{Read, Write},
     thread,
     time::{Duration, Instant},
 };
+
+use fourfold_server::Settings;
+use serde_json::{Value, json};
 
 use crate::{
     harness::{Harness, PATIENCE, url},
     http::Client,
     live::Live,
+    secured::{Certificate, VERSIONS, over, trusting},
     websocket::{Message, WebSocket},
 };
 
@@ -134,4 +139,135 @@ fn a_stalled_reader_goes_on_where_it_was() {
     for n in 0..64 {
         assert!(live.event_named("data").data == format!("{n:04}").repeat(64 * 1024), "record {n} is not what came");
     }
+}
+
+/// Records of the stream that readers stall on: more than the kernel holds for them.
+const MANY: usize = 64;
+
+fn record(n: usize) -> String {
+    format!("{n:04}").repeat(15_000)
+}
+
+/// A server that waits for no reader for long.
+fn impatient(set: impl FnOnce(&mut Settings)) -> Harness {
+    let harness = Harness::with(|settings| {
+        settings.limits.stall_wait_max = Duration::from_millis(300);
+        set(settings);
+    });
+    harness.create("s", "text/plain");
+    for n in 0..MANY {
+        harness.append("s", "text/plain", record(n).as_bytes());
+    }
+    harness
+}
+
+/// What was read, and behind a goodbye that says so from where to go on.
+fn goes_on(harness: &Harness, mut read: String, goodbye: &Value) {
+    assert_eq!(goodbye["goodbye"], json!({ "code": "too-slow", "reconnectAfterMs": 0 }), "{goodbye}");
+    let mut offset = goodbye["streamNextOffset"].as_str().expect("an offset").to_owned();
+    assert!(read.len() < MANY * record(0).len(), "it was let go before the end");
+    loop {
+        let rest = harness.get(&url(&format!("s?offset={offset}"))).expect(200);
+        if rest.body.is_empty() {
+            break;
+        }
+        rest.header("stream-next-offset").clone_into(&mut offset);
+        read += &rest.text();
+    }
+    assert!(read == (0..MANY).map(record).collect::<String>(), "something is lost, doubled or cut");
+}
+
+fn records(message: &Value) -> String {
+    let records = message["records"].as_array().into_iter().flatten();
+    records.map(|record| record.as_str().expect("text")).collect()
+}
+
+#[test]
+fn who_took_no_events_for_too_long_finds_a_goodbye_with_the_offset() {
+    let harness = impatient(|_| {});
+    let mut client = Client::connect_narrow(harness.address);
+    client.request("GET", &url("s?offset=-1&live=sse"), &[], b"");
+    harness.wait_for_connections(1); // It was let go.
+    let mut live = Live::begun(client);
+    let mut read = String::new();
+    let goodbye = loop {
+        let event = live.event().expect("a goodbye before the end");
+        match event.name.as_str() {
+            "data" => read += &event.data,
+            "goodbye" => break event,
+            _ => {}
+        }
+    };
+    assert_eq!(live.event(), None);
+    goes_on(&harness, read, &serde_json::from_str(&goodbye.data).unwrap());
+    harness.still_serves();
+}
+
+#[test]
+fn who_took_no_lines_for_too_long_finds_a_goodbye_with_the_offset() {
+    let harness = impatient(|_| {});
+    let mut client = Client::connect_narrow(harness.address);
+    let target = url("s?offset=-1&live=long-poll&timeout=60");
+    client.request("GET", &target, &[("accept", "application/x-ndjson")], b"");
+    harness.wait_for_connections(1);
+    let mut live = Live::begun(client);
+    let mut read = String::new();
+    let goodbye = loop {
+        let line = live.line().expect("a goodbye before the end");
+        if line.get("goodbye").is_some() {
+            break line;
+        }
+        read += &records(&line);
+    };
+    assert_eq!(live.line(), None);
+    goes_on(&harness, read, &goodbye);
+}
+
+#[test]
+fn who_took_no_messages_for_too_long_finds_a_goodbye_with_the_offset_and_a_close_code() {
+    let harness = impatient(|_| {});
+    let mut socket = WebSocket::on(Client::connect_narrow(harness.address), "s", "-1", false);
+    harness.wait_for_connections(1);
+    let mut read = String::new();
+    let goodbye = loop {
+        let message = socket.json();
+        if message.get("goodbye").is_some() {
+            break message;
+        }
+        read += &records(&message);
+    };
+    assert_eq!(socket.message(), Message::Close(4408, "too-slow".into()));
+    goes_on(&harness, read, &goodbye);
+}
+
+#[test]
+fn who_stalls_in_a_frame_that_is_too_large_to_finish_is_only_cut() {
+    let harness = impatient(|_| {});
+    harness.create("large", "text/plain");
+    harness.append("large", "text/plain", "x".repeat(8 << 20).as_bytes());
+    let mut client = Client::connect_narrow(harness.address);
+    client.request("GET", &url("large?offset=-1&live=sse"), &[], b"");
+    harness.wait_for_connections(1);
+    let said = client.ended();
+    assert!(said.len() < 8 << 20 && !String::from_utf8_lossy(&said).contains("goodbye"));
+    harness.still_serves();
+}
+
+#[test]
+fn over_tls_a_stalled_reader_finds_its_goodbye_as_well() {
+    let harness = impatient(|settings| settings.tls = Some(Certificate::new().tls()));
+    harness.wait_for_connections(1); // Those that appended have gone through their tunnel.
+    let client = Client::connect_narrow(harness.listens);
+    let mut stream = over(client.tcp, trusting(&["http/1.1"], &VERSIONS));
+    let request = format!("GET {} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", url("s?offset=-1&live=sse"));
+    stream.write_all(request.as_bytes()).expect("it takes a request");
+    let mut first = [0; 15];
+    stream.read_exact(&mut first).expect("an answer");
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    harness.wait_for_connections(1); // It was let go.
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).expect("TLS is ended as it should be");
+    let said = String::from_utf8(said).expect("text");
+    let (_, goodbye) = said.split_once("event: goodbye\n").expect("a goodbye");
+    assert!(goodbye.contains(r#""code":"too-slow""#) && goodbye.ends_with("\r\n0\r\n\r\n"), "{goodbye}");
 }

@@ -1,5 +1,7 @@
 //! What the settings of limits mean.
 
+use std::time::Duration;
+
 use fourfold_server::{ForwardedHeader, LimitOptions, Network, PerAddress, Rate};
 
 use super::{
@@ -7,16 +9,20 @@ use super::{
     settings::{self, Setting},
     to_usize,
     typed::Typed,
-    units,
+    units, within,
 };
 
 pub(super) const CONNECTIONS_LIMIT: u64 = 10_000_000; // About 80 GB of kernel and process memory: beyond one machine.
 const BUDGET_MIN: u64 = 1 << 20; // With less not even one ordinary body fits.
 
+const STALL_WAIT_MIN: Duration = Duration::from_secs(1); // Less than that is lost on any line.
+const STALL_WAIT_LIMIT: Duration = Duration::from_secs(60 * 60);
+
 /// The settings that a running server can take over.
 pub(crate) const KEYS: &[&str] = &[
     "connections-max",
     "connections-per-address",
+    "connections-per-token",
     "requests-per-address",
     "appends-per-address",
     "requests-per-token",
@@ -24,11 +30,13 @@ pub(crate) const KEYS: &[&str] = &[
     "appends-per-stream",
     "streams-max",
     "streams-per-token",
+    "bytes-per-token",
     "storage-max",
     "record-max",
     "batch-max",
     "bodies-max",
     "unsent-max",
+    "stall-timeout",
     "trusted-proxies",
     "forwarded-header",
     "proxy-protocol",
@@ -56,6 +64,7 @@ pub(super) fn understand(typed: &Typed, connections_default: u64) -> Result<Limi
             defaults.connections_per_address,
             connections,
         )?,
+        connections_per_token: required(typed, &CONNECTIONS_PER_TOKEN, connections)?,
         requests_per_address: per_address(typed, &REQUESTS_PER_ADDRESS, defaults.requests_per_address, rate)?,
         appends_per_address: per_address(typed, &APPENDS_PER_ADDRESS, defaults.appends_per_address, rate)?,
         requests_per_token: required(typed, &REQUESTS_PER_TOKEN, rate)?,
@@ -63,12 +72,16 @@ pub(super) fn understand(typed: &Typed, connections_default: u64) -> Result<Limi
         appends_per_stream: required(typed, &APPENDS_PER_STREAM, rate)?,
         streams_max: required(typed, &STREAMS_MAX, |text| or_none(text, |text| count(text, u64::MAX)))?,
         streams_per_token: required(typed, &STREAMS_PER_TOKEN, |text| or_none(text, |text| count(text, u64::MAX)))?,
+        bytes_per_token: required(typed, &BYTES_PER_TOKEN, |text| or_none(text, units::size))?,
         storage_bytes_max: required(typed, &STORAGE_MAX, |text| or_none(text, units::size))?,
         record_bytes_max: required(typed, &RECORD_MAX, |text| or_none(text, units::size))?.map(to_usize),
         batch_records_max: required(typed, &BATCH_MAX, |text| or_none(text, |text| count(text, u64::MAX)))?
             .map(to_usize),
         bodies_bytes_max: budget(&BODIES_MAX)?,
         unsent_bytes_max: budget(&UNSENT_MAX)?,
+        stall_wait_max: required(typed, &STALL_TIMEOUT, |text| {
+            within(units::duration(text)?, STALL_WAIT_MIN, STALL_WAIT_LIMIT)
+        })?,
         trusted_proxies: required(typed, &TRUSTED_PROXIES, Network::parse_all)?,
         forwarded_header: match required(typed, &FORWARDED_HEADER, |text| {
             one_of(text, &["x-forwarded-for", "forwarded"])

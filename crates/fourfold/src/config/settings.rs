@@ -152,6 +152,13 @@ pub(crate) const CONNECTIONS_PER_ADDRESS: Setting = Setting {
     without: "1000, but any number from this machine",
     help: "How many connections one address may have open at once; an IPv6 /64 is one address",
 };
+pub(crate) const CONNECTIONS_PER_TOKEN: Setting = Setting {
+    key: "connections-per-token",
+    value: "COUNT|none",
+    default: Some("none"),
+    without: "",
+    help: "How many reads that stay open (WebSocket, events, long polls) one token's subject may have at once",
+};
 pub(crate) const REQUESTS_PER_ADDRESS: Setting = Setting {
     key: "requests-per-address",
     value: "RATE|none",
@@ -201,6 +208,13 @@ pub(crate) const STREAMS_PER_TOKEN: Setting = Setting {
     without: "",
     help: "How many streams one token's subject may have created that are still there; a token's own streams-max outranks it",
 };
+pub(crate) const BYTES_PER_TOKEN: Setting = Setting {
+    key: "bytes-per-token",
+    value: "SIZE|none",
+    default: Some("none"),
+    without: "",
+    help: "How much may be in the streams that one token's subject has created; a token's own bytes-max outranks it",
+};
 pub(crate) const STORAGE_MAX: Setting = Setting {
     key: "storage-max",
     value: "SIZE|none",
@@ -235,6 +249,13 @@ pub(crate) const UNSENT_MAX: Setting = Setting {
     default: Some("256MiB"),
     without: "",
     help: "How much may be held for readers that take no more, all together; one that stalls beyond it is let go, and can come back with its offset",
+};
+pub(crate) const STALL_TIMEOUT: Setting = Setting {
+    key: "stall-timeout",
+    value: "DURATION",
+    default: Some("2m"),
+    without: "",
+    help: "How long a reader may take no byte; then it is told goodbye with its offset, and can come back",
 };
 pub(crate) const TRUSTED_PROXIES: Setting = Setting {
     key: "trusted-proxies",
@@ -331,6 +352,7 @@ pub(crate) const ALL: &[&Setting] = &[
     &DRAIN_SPREAD,
     &CONNECTIONS_MAX,
     &CONNECTIONS_PER_ADDRESS,
+    &CONNECTIONS_PER_TOKEN,
     &REQUESTS_PER_ADDRESS,
     &REQUESTS_PER_TOKEN,
     &APPENDS_PER_ADDRESS,
@@ -338,11 +360,13 @@ pub(crate) const ALL: &[&Setting] = &[
     &APPENDS_PER_STREAM,
     &STREAMS_MAX,
     &STREAMS_PER_TOKEN,
+    &BYTES_PER_TOKEN,
     &STORAGE_MAX,
     &RECORD_MAX,
     &BATCH_MAX,
     &BODIES_MAX,
     &UNSENT_MAX,
+    &STALL_TIMEOUT,
     &TRUSTED_PROXIES,
     &FORWARDED_HEADER,
     &PROXY_PROTOCOL,
