@@ -123,6 +123,24 @@ enum Asked {
     Over,
 }
 
+/// What a connection does next.
+enum Next {
+    /// Nothing more of this request: its answer is written. Goes on or not.
+    Written(bool),
+    /// Writes what did not fit at once, and goes on or not.
+    Write(Box<[Bytes; 2]>, bool),
+    /// Answers appends, beginning with this one; goes on or not.
+    Appends(Appending, bool),
+    /// A long poll waits here.
+    Wait,
+    /// The socket is for a live read, or for hyper.
+    Leave(Option<Box<Live>>),
+    /// Nothing: it is over.
+    Over,
+    /// Nothing: the client is not there.
+    Gone,
+}
+
 impl Connection {
     fn new(socket: Socket, unread: &[u8], wait: Option<LongPoll>, context: Arc<Context>, mut seat: Seat) -> Self {
         seat.becomes(if wait.is_some() { Way::LongPoll } else { Way::Http }, &context.tally);
@@ -136,68 +154,103 @@ impl Connection {
     fn serve(mut self) -> impl Future<Output = ()> + Send {
         async move {
             loop {
-                let ((answer, rest), goes_on) = if let Some(wait) = &mut self.wait {
-                    let Some(answer) = wait.answer(Some(&self.socket), &self.context, &mut self.alarm).await else {
-                        return;
-                    };
-                    let goes_on = wait.keeps_alive() && !self.context.drain.begun();
-                    self.wait = None;
-                    self.seat.release();
-                    self.seat.becomes(Way::Http, &self.context.tally);
-                    let answer = if goes_on { answer } else { answer::closing(&answer) };
-                    ((answer, Bytes::new()), goes_on)
+                let next = if self.wait.is_some() {
+                    self.wait().await
                 } else {
                     match self.next_request().await {
-                        Asked::Over => break,
-                        Asked::Answered(rest) => ((rest.into(), Bytes::new()), true),
-                        Asked::Other if h2_connection::is_meant(&self.unread, &self.socket) => {
-                            h2_connection::spawn(self.socket, self.unread.into(), self.context, self.seat);
-                            return;
+                        Asked::Plain(answering) => {
+                            let (reply, goes_on) = answering.await;
+                            self.now(reply, goes_on)
                         }
-                        Asked::Other => {
-                            let head_by = self.alarm.at();
-                            hyper_connection::spawn(self.socket, self.unread.into(), head_by, self.context, self.seat);
-                            return;
-                        }
-                        Asked::Plain(answering) => match answering.await {
-                            (Reply::Whole(answer), goes_on) => {
-                                let goes_on = goes_on && !self.context.drain.begun();
-                                (answer::whole(answer, !goes_on), goes_on)
-                            }
-                            (Reply::Appending(first), goes_on) => match Box::pin(self.appends(first, goes_on)).await {
-                                Ok(true) => continue,
-                                Ok(false) => break,
-                                Err(_) => return,
-                            },
-                            (Reply::Live(live), goes_on) => match (*live, self.seat.hold(&self.context.limits)) {
-                                (_, Err(refusal)) => {
-                                    let goes_on = goes_on && !self.context.drain.begun();
-                                    (answer::whole(answer::refusal(&refusal), !goes_on), goes_on)
-                                }
-                                (Live::LongPoll(asked), Ok(())) => {
-                                    self.wait = Some(asked);
-                                    self.seat.becomes(Way::LongPoll, &self.context.tally);
-                                    continue;
-                                }
-                                (live, Ok(())) => {
-                                    live.spawn(self.socket, self.unread.into(), self.context, self.seat);
-                                    return;
-                                }
-                            },
-                        },
+                        Asked::Answered(rest) => self.write(rest.into(), Bytes::new(), true),
+                        Asked::Other => Next::Leave(None),
+                        Asked::Over => Next::Over,
                     }
                 };
-                if line::write_all(&self.socket, answer).await.is_err() {
-                    return;
-                }
-                if !rest.is_empty() && Box::pin(line::write_all(&self.socket, rest)).await.is_err() {
-                    return;
-                }
-                if !goes_on || self.context.drain.begun() {
-                    break;
+                let goes_on = match next {
+                    Next::Written(goes_on) => Ok(goes_on),
+                    Next::Write(rest, goes_on) => {
+                        Box::pin(line::write_both(&self.socket, *rest)).await.map(|()| goes_on)
+                    }
+                    Next::Appends(first, goes_on) => match Box::pin(self.appends(first, goes_on)).await {
+                        Ok(true) => continue,
+                        ended => ended,
+                    },
+                    Next::Wait => continue,
+                    Next::Leave(taken) => return self.leave(taken),
+                    Next::Over => break,
+                    Next::Gone => return,
+                };
+                match goes_on {
+                    Ok(true) if !self.context.drain.begun() => {}
+                    Ok(_) => break,
+                    Err(_) => return,
                 }
             }
             Box::pin(line::close(self.socket)).await;
+        }
+    }
+
+    /// Waits for what is polled.
+    async fn wait(&mut self) -> Next {
+        let Some(wait) = &mut self.wait else { return Next::Over };
+        let Some(answer) = wait.answer(Some(&self.socket), &self.context, &mut self.alarm).await else {
+            return Next::Gone;
+        };
+        let goes_on = wait.keeps_alive() && !self.context.drain.begun();
+        self.wait = None;
+        self.seat.release();
+        self.seat.becomes(Way::Http, &self.context.tally);
+        self.write(if goes_on { answer } else { answer::closing(&answer) }, Bytes::new(), goes_on)
+    }
+
+    /// What to do with a reply. Not in the task: an idle one would have room for a reply.
+    fn now(&mut self, reply: Reply, goes_on: bool) -> Next {
+        let live = match reply {
+            Reply::Whole(answer) => return self.whole(answer, goes_on),
+            Reply::Appending(first) => return Next::Appends(first, goes_on),
+            Reply::Live(live) => live,
+        };
+        if let Err(refusal) = self.seat.hold(&self.context.limits) {
+            return self.whole(answer::refusal(&refusal), goes_on);
+        }
+        match *live {
+            Live::LongPoll(asked) => {
+                self.wait = Some(asked);
+                self.seat.becomes(Way::LongPoll, &self.context.tally);
+                Next::Wait
+            }
+            other => Next::Leave(Some(Box::new(other))),
+        }
+    }
+
+    fn whole(&self, answer: Answer, goes_on: bool) -> Next {
+        let goes_on = goes_on && !self.context.drain.begun();
+        let (head, body) = answer::whole(answer, !goes_on);
+        self.write(head, body, goes_on)
+    }
+
+    /// Writes what fits at once, which mostly is all.
+    fn write(&self, head: Bytes, body: Bytes, goes_on: bool) -> Next {
+        let rest = line::write_now(&self.socket, head).and_then(|rest| {
+            if rest.is_empty() { Ok([Bytes::new(), line::write_now(&self.socket, body)?]) } else { Ok([rest, body]) }
+        });
+        match rest {
+            Err(_) => Next::Gone,
+            Ok(rest) if rest.iter().all(Bytes::is_empty) => Next::Written(goes_on),
+            Ok(rest) => Next::Write(Box::new(rest), goes_on),
+        }
+    }
+
+    /// Gives the socket to a live read, or to hyper.
+    fn leave(self, live: Option<Box<Live>>) {
+        let Self { socket, unread, alarm, context, seat, .. } = self;
+        match live {
+            Some(live) => live.spawn(socket, unread.into(), context, seat),
+            None if h2_connection::is_meant(&unread, &socket) => {
+                h2_connection::spawn(socket, unread.into(), context, seat);
+            }
+            None => hyper_connection::spawn(socket, unread.into(), alarm.at(), context, seat),
         }
     }
 
@@ -324,11 +377,17 @@ mod tests {
     use fourfold_calls::Calls;
     use fourfold_engines::memory::MemoryEngine;
     use fourfold_protocol::StreamName;
-    use fourfold_stream::{Create, Engine, Relay, Retention};
+    use fourfold_stream::{Create, Cursor, Engine, Relay, Retention};
     use fourfold_subscriptions::Subscriptions;
     use tokio::net::{TcpListener, TcpStream};
 
-    use crate::{Settings, context::Drain, known_polls::KnownPolls, limits::Limits};
+    use crate::{
+        Settings,
+        context::Drain,
+        known_polls::KnownPolls,
+        limits::Limits,
+        transports::{Reader, sse},
+    };
 
     /// The server's side of a connection, and the client's.
     async fn connected() -> (Socket, TcpStream) {
@@ -361,6 +420,33 @@ mod tests {
             }),
             seat,
         )
+    }
+
+    /// What tokio has beside a task's future, in bytes; the whole is aligned to 128.
+    const BESIDE: usize = 104;
+
+    #[tokio::test]
+    async fn what_an_idle_connection_costs_does_not_grow_unseen() {
+        let (context, seat) = context().await;
+        let (socket, _client) = connected().await;
+        let connection = Connection::new(socket, b"", None, Arc::clone(&context), seat).serve();
+        assert!(size_of_val(&connection) + BESIDE <= 640, "{}", size_of_val(&connection));
+        context.engine.create(&StreamName::new("a").unwrap(), Create::default()).await.unwrap();
+        let stream = context.open(&StreamName::new("a").unwrap()).await.unwrap();
+        let reader = Reader {
+            cursor: Cursor::new(stream, 0, context.shard),
+            chunked: true,
+            keeps_alive: true,
+            heartbeat: None,
+            created: None,
+            page: None,
+            leave: None,
+        };
+        let Reply::Live(live) = sse::begin(reader) else { panic!("a live read") };
+        let Live::Sse(events) = *live else { panic!("events") };
+        let (socket, _client) = connected().await;
+        let events = events.run(socket, Arc::clone(&context), Seat::alone(&context.drain));
+        assert!(size_of_val(&events) + BESIDE <= 512, "{}", size_of_val(&events));
     }
 
     #[tokio::test]

@@ -56,12 +56,18 @@ pub(crate) struct Drain {
 pub(crate) struct Seat {
     _place: Place,
     peer: Connected,
-    /// For whom the peer asks at present, if it is a proxy that may say so.
-    behind: Option<Arc<Caller>>,
-    /// Counts a read that stays among the connections of whom it is for.
-    held: Option<Connected>,
+    /// There if the peer is a proxy that may say for whom it asks.
+    behind: Option<Box<Behind>>,
     /// Where it is counted, and as what, once it has come to its shard.
     tallied: Option<Tallied>,
+}
+
+/// For whom a proxy asks at present.
+#[derive(Debug)]
+struct Behind {
+    caller: Arc<Caller>,
+    /// Counts a read that stays among the connections of whom it is for.
+    held: Option<Connected>,
 }
 
 /// A connection as it is counted.
@@ -106,7 +112,7 @@ impl Drain {
 
 impl Seat {
     pub(crate) fn new(place: Place, peer: Connected) -> Self {
-        Self { _place: place, peer, behind: None, held: None, tallied: None }
+        Self { _place: place, peer, behind: None, tallied: None }
     }
 
     /// Of a peer that was announced by the one that connected.
@@ -121,32 +127,38 @@ impl Seat {
 
     /// Who asks at present: the peer, or for whom it asks.
     pub(crate) fn caller(&self) -> &Arc<Caller> {
-        self.behind.as_ref().unwrap_or_else(|| self.peer.account())
+        self.behind.as_ref().map_or_else(|| self.peer.account(), |behind| &behind.caller)
     }
 
     /// A request begins, with these headers.
     pub(crate) fn asks(&mut self, headers: &HeaderMap, limits: &Limits) {
         if self.peer().is_proxy() {
-            self.behind = Some(limits.caller_of(headers, self.peer()));
+            let caller = limits.caller_of(headers, self.peer());
+            match &mut self.behind {
+                Some(behind) => behind.caller = caller,
+                none => *none = Some(Box::new(Behind { caller, held: None })),
+            }
         }
     }
 
     /// What was asked for is a read that stays, for this caller. Errors: it has as many connections as it may have.
     pub(crate) fn hold(&mut self, limits: &Limits) -> Result<(), Refusal> {
-        if let Some(caller) = &self.behind {
-            self.held = Some(limits.connect(caller)?);
+        if let Some(behind) = &mut self.behind {
+            behind.held = Some(limits.connect(&behind.caller)?);
         }
         Ok(())
     }
 
     /// The same, once it was counted.
     pub(crate) fn held_for(&mut self, caller: Arc<Caller>, held: Connected) {
-        (self.behind, self.held) = (Some(caller), Some(held));
+        self.behind = Some(Box::new(Behind { caller, held: Some(held) }));
     }
 
     /// The read is over, and the next request may be somebody else's.
     pub(crate) fn release(&mut self) {
-        self.held = None;
+        if let Some(behind) = &mut self.behind {
+            behind.held = None;
+        }
     }
 
     /// What the connection is used for from now on.

@@ -47,6 +47,12 @@ pub(crate) async fn write_all(socket: &Socket, bytes: impl Into<Bytes>) -> io::R
     Box::pin(write_rest(socket, rest)).await
 }
 
+/// Writes both, one behind the other. Errors as [`write_all`].
+pub(crate) async fn write_both(socket: &Socket, [first, second]: [Bytes; 2]) -> io::Result<()> {
+    write_all(socket, first).await?;
+    write_all(socket, second).await
+}
+
 async fn write_rest(socket: &Socket, mut rest: Bytes) -> io::Result<()> {
     let mut held = budget::of_unsent();
     if !held.reach(rest.len()) {

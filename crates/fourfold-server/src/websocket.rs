@@ -164,6 +164,11 @@ impl Socket {
         line::write_now(&self.socket, frame)
     }
 
+    /// The same, and what does not fit is small. An error is met again by who writes that.
+    pub(crate) fn write_some(&self, bytes: &[u8]) -> Box<[u8]> {
+        line::write_some(&self.socket, bytes)
+    }
+
     /// Writes a frame that was built before. Errors: the client is gone, or takes nothing for too long (setting `stall-timeout`).
     pub async fn write(&self, frame: impl Into<Bytes>) -> io::Result<()> {
         line::write_all(&self.socket, frame).await

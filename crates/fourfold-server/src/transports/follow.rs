@@ -131,17 +131,15 @@ enum Drained {
 
 impl<M: Manner> Follow<M> {
     /// Writes `head`, and then what the cursor reads, until the stream or the deadline ends it.
-    #[expect(
-        clippy::manual_async_fn,
-        reason = "an async fn keeps its arguments twice, and an idle task should be small"
-    )]
     pub(crate) fn run(mut self, head: Vec<u8>) -> impl Future<Output = ()> + Send {
+        // What fits of it goes at once: an idle task need not have room for a head.
+        let head = line::write_some(&self.outlet, &head);
         async move {
-            if line::write_all(&self.outlet, head).await.is_err() {
+            if !head.is_empty() && Box::pin(line::write_all(&self.outlet, head)).await.is_err() {
                 return; // The client is gone.
             }
             match self.follow().await {
-                Ok(()) => self.finish().await,
+                Ok(()) => Box::pin(self.finish()).await, // Boxed, or an idle task would have room for another of itself.
                 Err(gone) => {
                     if let Some(stalled) = Stalled::of(&gone) {
                         Box::pin(self.leave_stalled(stalled)).await;
@@ -235,7 +233,7 @@ impl<M: Manner, O: Outlet> Follow<M, O> {
                     if self.heartbeat.is_some() {
                         self.cursor.greet();
                     } else if let Some((_, beat)) = M::BEAT {
-                        self.write(chunk(beat)).await?;
+                        Box::pin(self.write(chunk(beat))).await?;
                     }
                     timer.as_mut().reset(self.alarm());
                 }
