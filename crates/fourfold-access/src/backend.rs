@@ -1,14 +1,10 @@
 //! One request to a backend, and its answer: of the hook, or of a set of keys. Redirects are answers like any other, nobody follows them; no proxy of
 //! the environment stands between; time and bytes are bounded.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
+use fourfold_trust::Distrust;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
@@ -18,14 +14,7 @@ use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
 };
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{
-        ClientConfig, RootCertStore,
-        crypto::aws_lc_rs::default_provider,
-        pki_types::{CertificateDer, ServerName},
-    },
-};
+use tokio_rustls::{TlsConnector, rustls::pki_types::CertificateDer};
 use url::{Host, Url};
 
 use crate::limits::ADDRESSES_MAX;
@@ -35,7 +24,7 @@ pub(crate) struct Backend {
     url: Url,
     roots: Vec<CertificateDer<'static>>,
     /// Read when it is needed first: the system's store takes milliseconds.
-    tls: OnceLock<Result<TlsConnector, String>>,
+    tls: OnceLock<Result<TlsConnector, Distrust>>,
 }
 
 /// Why there is no answer.
@@ -48,7 +37,9 @@ pub(crate) enum Unanswered {
     #[error("no connection: {0}")]
     Connect(io::Error),
     #[error("TLS cannot be spoken: {0}")]
-    Tls(String),
+    Distrust(#[from] Distrust),
+    #[error("TLS cannot be spoken: {0}")]
+    Tls(io::Error),
     #[error("the exchange broke off: {0}")]
     Exchange(#[from] hyper::Error),
     #[error("the answer broke off, or has more than {0} bytes")]
@@ -111,10 +102,10 @@ impl Backend {
         if self.url.scheme() != "https" {
             return Ok(Box::new(socket));
         }
-        let tls = self.tls.get_or_init(|| connector(&self.roots)).as_ref().map_err(|e| Unanswered::Tls(e.clone()))?;
-        let name = self.url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(name).map_err(|e| Unanswered::Tls(e.to_string()))?;
-        let socket = tls.connect(name, socket).await.map_err(|e| Unanswered::Tls(e.to_string()))?;
+        let trusted = || fourfold_trust::authorities(&self.roots).map(fourfold_trust::trusting);
+        let tls = self.tls.get_or_init(trusted).as_ref().map_err(Clone::clone)?;
+        let name = fourfold_trust::name(self.url.host_str().unwrap_or_default())?;
+        let socket = tls.connect(name, socket).await.map_err(Unanswered::Tls)?;
         Ok(Box::new(socket))
     }
 }
@@ -157,22 +148,3 @@ async fn converse(
 
 /// What is read at once, and the longest head of an answer.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-
-fn connector(extra: &[CertificateDer<'static>]) -> Result<TlsConnector, String> {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    for error in &system.errors {
-        tracing::warn!(%error, "a certificate of the system cannot be read");
-    }
-    roots.add_parsable_certificates(system.certs);
-    roots.add_parsable_certificates(extra.iter().cloned());
-    if roots.is_empty() {
-        return Err("the system trusts nobody: install its certificates (ca-certificates), or set SSL_CERT_FILE".into());
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
-}

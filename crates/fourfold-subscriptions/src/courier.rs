@@ -6,11 +6,12 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, OnceLock},
+    sync::OnceLock,
     time::Duration,
 };
 
 use bytes::Bytes;
+use fourfold_trust::Distrust;
 use http::{HeaderValue, Request, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
@@ -20,14 +21,7 @@ use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
 };
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{
-        ClientConfig, RootCertStore,
-        crypto::aws_lc_rs::default_provider,
-        pki_types::{CertificateDer, ServerName},
-    },
-};
+use tokio_rustls::{TlsConnector, rustls::pki_types::CertificateDer};
 
 use crate::{
     limits::{WEBHOOK_ANSWER_BYTES_MAX, WEBHOOK_WAIT_MAX},
@@ -40,7 +34,7 @@ pub(crate) struct Courier {
     pub(crate) local: bool,
     roots: Vec<CertificateDer<'static>>,
     /// Read when the first webhook needs it: the system's store takes milliseconds.
-    tls: OnceLock<Result<TlsConnector, String>>,
+    tls: OnceLock<Result<TlsConnector, Distrust>>,
 }
 
 /// What a webhook that was reached and content has said.
@@ -66,7 +60,9 @@ pub(crate) enum Undelivered {
     #[error("no connection: {0}")]
     Connect(std::io::Error),
     #[error("TLS cannot be spoken: {0}")]
-    Tls(String),
+    Distrust(#[from] Distrust),
+    #[error("TLS cannot be spoken: {0}")]
+    Tls(std::io::Error),
     #[error("the exchange broke off: {0}")]
     Exchange(#[from] hyper::Error),
     #[error("the answer was {0}")]
@@ -102,10 +98,10 @@ impl Courier {
         if !target.secure() {
             return converse(socket, request).await;
         }
-        let tls = self.tls.get_or_init(|| connector(&self.roots)).as_ref().map_err(|e| Undelivered::Tls(e.clone()))?;
-        let host = target.url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(host).map_err(|e| Undelivered::Tls(e.to_string()))?;
-        let socket = tls.connect(name, socket).await.map_err(|e| Undelivered::Tls(e.to_string()))?;
+        let trusted = || fourfold_trust::authorities(&self.roots).map(fourfold_trust::trusting);
+        let tls = self.tls.get_or_init(trusted).as_ref().map_err(Clone::clone)?;
+        let name = fourfold_trust::name(target.url.host_str().unwrap_or_default())?;
+        let socket = tls.connect(name, socket).await.map_err(Undelivered::Tls)?;
         converse(socket, request).await
     }
 }
@@ -193,25 +189,6 @@ where
 fn said(body: &[u8]) -> Said {
     let done = serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|answer| answer["done"] == true);
     if done { Said::Done } else { Said::Later }
-}
-
-fn connector(extra: &[CertificateDer<'static>]) -> Result<TlsConnector, String> {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    for error in &system.errors {
-        tracing::warn!(%error, "a certificate of the system cannot be read");
-    }
-    roots.add_parsable_certificates(system.certs);
-    roots.add_parsable_certificates(extra.iter().cloned());
-    if roots.is_empty() {
-        return Err("the system trusts nobody: install its certificates (ca-certificates), or set SSL_CERT_FILE".into());
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 impl fmt::Debug for Courier {

@@ -1,24 +1,14 @@
 //! A connection to an upstream, with TLS where its URL says so. Only the configured host is resolved and connected to, and nothing stands between: no proxy
 //! of the environment.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, OnceLock},
-};
+use std::{io, net::SocketAddr, sync::OnceLock};
 
+use fourfold_trust::Distrust;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpSocket, TcpStream, lookup_host},
 };
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{
-        ClientConfig, RootCertStore,
-        crypto::aws_lc_rs::default_provider,
-        pki_types::{CertificateDer, ServerName},
-    },
-};
+use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 use crate::limits::{ADDRESSES_MAX, UPSTREAM_KERNEL_BYTES};
@@ -38,7 +28,9 @@ pub(super) enum Unreachable {
     #[error("no connection to {0}: {1}")]
     Connect(SocketAddr, io::Error),
     #[error("TLS cannot be spoken: {0}")]
-    Tls(String),
+    Distrust(#[from] Distrust),
+    #[error("TLS cannot be spoken: {0}")]
+    Tls(io::Error),
 }
 
 /// Connects to the host of `url`, which the configuration has checked. `trusted` stands for what the system trusts.
@@ -56,11 +48,10 @@ pub(super) async fn connect(url: &Url, trusted: Option<TlsConnector>) -> Result<
     }
     let tls = match trusted {
         Some(tls) => tls,
-        None => system().map_err(Unreachable::Tls)?,
+        None => system()?,
     };
-    let name = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-    let name = ServerName::try_from(name).map_err(|e| Unreachable::Tls(e.to_string()))?;
-    let socket = tls.connect(name, socket).await.map_err(|e| Unreachable::Tls(e.to_string()))?;
+    let name = fourfold_trust::name(url.host_str().unwrap_or_default())?;
+    let socket = tls.connect(name, socket).await.map_err(Unreachable::Tls)?;
     Ok(Box::new(socket))
 }
 
@@ -84,30 +75,7 @@ async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Trusts what the system trusts, read once: it takes milliseconds.
-fn system() -> Result<TlsConnector, String> {
-    static SYSTEM: OnceLock<Result<TlsConnector, String>> = OnceLock::new();
-    SYSTEM
-        .get_or_init(|| {
-            let system = rustls_native_certs::load_native_certs();
-            for error in &system.errors {
-                tracing::warn!(%error, "a certificate of the system cannot be read");
-            }
-            trusting(system.certs)
-        })
-        .clone()
-}
-
-/// Trusts these.
-pub(super) fn trusting(certificates: Vec<CertificateDer<'static>>) -> Result<TlsConnector, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates);
-    if roots.is_empty() {
-        return Err("the system trusts nobody: install its certificates (ca-certificates), or set SSL_CERT_FILE".into());
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+fn system() -> Result<TlsConnector, Distrust> {
+    static SYSTEM: OnceLock<Result<TlsConnector, Distrust>> = OnceLock::new();
+    SYSTEM.get_or_init(|| fourfold_trust::authorities(&[]).map(fourfold_trust::trusting)).clone()
 }

@@ -22,7 +22,7 @@ use tokio_rustls::{
 };
 
 use super::{
-    super::{connection::trusting, http::Exchange},
+    super::http::Exchange,
     upstream::{Upstream, closed, reset},
     *,
 };
@@ -407,7 +407,7 @@ fn an_upstream_over_tls_is_read_if_its_certificate_is_good() {
                 }
             }
         });
-        let trusted = trusting(vec![authority.der().clone()]).unwrap();
+        let trusted = fourfold_trust::trusting(fourfold_trust::authorities(&[authority.der().clone()]).unwrap());
         let mut source = Source::start(order(&url));
         source.running = Running::Http(Exchange::start(order(&url), Some(trusted)));
         assert_eq!(rest(source).await.text(), "secret");
