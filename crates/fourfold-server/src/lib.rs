@@ -26,6 +26,7 @@ mod answer;
 mod budget;
 mod call;
 mod caller;
+mod certificate;
 mod connection;
 mod context;
 mod control;
@@ -67,6 +68,7 @@ pub mod websocket;
 mod wire;
 
 pub use access::Origins;
+pub use certificate::{CERTIFICATE_LEFT_MIN, Certificate};
 pub use extra::{Answering, Extra};
 pub use forwarded::ForwardedHeader;
 pub use fourfold_access::Access;

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     cli::AppendArgs,
-    client::{AddressError, Client, EnsureError},
+    client::{AddressError, Client, EnsureError, Server},
     message::Format,
     producer::{Appended, Producer, ProducerError},
     retry::{Retry, tell},
@@ -66,7 +66,7 @@ pub(crate) enum AppendError {
 
 /// Runs the command.
 pub(crate) async fn append(args: AppendArgs) -> Result<(), AppendError> {
-    let client = Client::with_token(&args.at.url, &args.at.stream, args.at.token.clone())?;
+    let client = Client::new(Server::new(&args.at.server)?, &args.at.stream)?;
     let retry_for = args.retry_for.or(if args.follow { None } else { Some(RETRY_FOR) });
     let mut retry = Retry::new(client.server(), retry_for);
     let input = Input::open(args.file.as_deref(), args.follow)

@@ -17,7 +17,7 @@ use std::io;
 
 use crate::{
     cli::CallArgs,
-    client::{self, AddressError, Client},
+    client::{AddressError, Client, Server},
     retry::{GaveUp, tell},
     tail::{Reader, TailError},
 };
@@ -83,8 +83,8 @@ const FINISHED: u8 = 0;
 
 /// Runs the command. Returns its exit status: that of the call's end, see [`Ending::status`].
 pub(crate) async fn call(args: CallArgs) -> Result<u8, CallError> {
-    let server = client::root(&args.url)?;
-    let requests = Requests::new(server.clone(), args.token.as_ref(), args.retry_for)?;
+    let server = Server::new(&args.server)?;
+    let requests = Requests::new(server.clone(), args.retry_for);
     if let Some(id) = &args.cancel {
         requests.cancel(bare(id)).await?;
         tell(&format!("the call {} is cancelled", bare(id)));
@@ -100,11 +100,11 @@ pub(crate) async fn call(args: CallArgs) -> Result<u8, CallError> {
         writeln!(io::stdout(), "{id}")?;
         return Ok(FINISHED);
     }
-    follow(&args, &id).await
+    follow(&args, server, &id).await
 }
 
-async fn follow(args: &CallArgs, id: &str) -> Result<u8, CallError> {
-    let client = Client::with_token(&args.url, &format!("calls/{id}"), args.token.clone())?;
+async fn follow(args: &CallArgs, server: Server, id: &str) -> Result<u8, CallError> {
+    let client = Client::new(server, &format!("calls/{id}"))?;
     let portions = Portions::new(io::stdout(), Show::begin());
     let mut reader = Reader::new(client, args.offset.clone(), portions, args.retry_for);
     let done = tokio::select! {
@@ -137,10 +137,21 @@ fn resume(args: &CallArgs, id: &str, offset: &str) -> String {
     if offset != START {
         let _ = write!(command, " --offset {offset}");
     }
-    if args.url != crate::cli::URL_DEFAULT {
-        let _ = write!(command, " --url {}", args.url);
+    if args.server.url != crate::cli::URL_DEFAULT {
+        let _ = write!(command, " --url {}", args.server.url);
+    }
+    if let Some(ca) = &args.server.ca {
+        let _ = write!(command, " --ca {}", quoted(&ca.display().to_string()));
     }
     command
+}
+
+/// For a shell.
+fn quoted(text: &str) -> String {
+    match text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+,:@".contains(c)) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 /// The oldest record kept.

@@ -58,18 +58,29 @@ pub(crate) enum Command {
 /// Where a server listens that was not told.
 pub(crate) const URL_DEFAULT: &str = "http://127.0.0.1:4437";
 
+/// Which server, and how to come to it.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// The server, http:// or https://
+    #[arg(long, visible_alias = "server", env = "FOURFOLD_URL", default_value = URL_DEFAULT, value_name = "URL")]
+    pub(crate) url: String,
+    /// What the server is shown as 'Authorization: Bearer'; better in the variable, where other users of this machine do not see it.
+    /// To another machine it should go by https: without, there is a warning
+    #[arg(long, env = "FOURFOLD_TOKEN", hide_env_values = true, value_name = "TOKEN", value_parser = Token::parse)]
+    pub(crate) token: Option<Token>,
+    /// With https: an authority to trust beside those of this system, or the server's own certificate; PEM
+    #[arg(long, env = "FOURFOLD_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
 /// Which stream on which server.
 #[derive(Debug, Args)]
 pub(crate) struct StreamArgs {
     /// The stream, for example demo/vitals
     #[arg(value_name = "STREAM")]
     pub(crate) stream: String,
-    /// The server
-    #[arg(long, env = "FOURFOLD_URL", default_value = URL_DEFAULT, value_name = "URL")]
-    pub(crate) url: String,
-    /// What the server is shown as 'Authorization: Bearer'; better in the variable, where other users of this machine do not see it
-    #[arg(long, env = "FOURFOLD_TOKEN", hide_env_values = true, value_name = "TOKEN", value_parser = Token::parse)]
-    pub(crate) token: Option<Token>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 /// The arguments of `backup`.
@@ -168,12 +179,8 @@ pub(crate) struct CallArgs {
     /// Which of the calls that the server has configured, and what to pass on, for example report/2026?lang=de
     #[arg(value_name = "NAME[/REST]", required_unless_present_any = ["resume", "cancel"])]
     pub(crate) call: Option<String>,
-    /// The server
-    #[arg(long, visible_alias = "server", env = "FOURFOLD_URL", default_value = URL_DEFAULT, value_name = "URL")]
-    pub(crate) url: String,
-    /// What the server is shown as 'Authorization: Bearer'; better in the variable, where other users of this machine do not see it
-    #[arg(long, env = "FOURFOLD_TOKEN", hide_env_values = true, value_name = "TOKEN", value_parser = Token::parse)]
-    pub(crate) token: Option<Token>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
     /// The request's body: a text, '@FILE' for what is in a file, '-' for standard input
     #[arg(long, value_name = "TEXT|@FILE|-", allow_hyphen_values = true)]
     pub(crate) data: Option<String>,

@@ -1,17 +1,21 @@
 //! What every client command shares: the stream's URLs, one HTTP client, and the requests that are no reads.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use fourfold_protocol::StreamName;
 use reqwest::{
     Method, RequestBuilder,
     header::{AUTHORIZATION, HeaderMap, HeaderValue},
 };
+use tokio_rustls::rustls::ClientConfig;
+use url::{Host, Url};
 
 use crate::{
-    failure::{Failure, checked},
+    cli::ServerArgs,
+    failure::{Failure, Problem, checked},
     message::Format,
-    retry::{GaveUp, Retry},
+    retry::{GaveUp, Retry, tell},
+    trust::{self, TrustError},
 };
 
 /// No byte for so long means that the other side is gone: three of the server's slowest heartbeats (a ping every 30 s).
@@ -20,11 +24,23 @@ pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(90);
 /// A connection that is not made by then will not be.
 pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(10);
 
+/// One server, and how to come to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    /// Without a slash at its end.
+    pub(crate) url: String,
+    pub(crate) host: Host,
+    pub(crate) port: u16,
+    /// Whom to trust, if it is to speak TLS.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+    pub(crate) http: reqwest::Client,
+    pub(crate) token: Option<Token>,
+}
+
 /// One stream on one server.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    http: reqwest::Client,
-    token: Option<Token>,
+    server: Server,
     /// `http://host:port/v1/stream/name`
     url: String,
     /// As it was typed.
@@ -35,7 +51,7 @@ pub(crate) struct Client {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AddressError {
     /// Not a URL of this kind.
-    #[error("'{0}' is not a server's URL; write it as http://127.0.0.1:4437 (this command speaks plain HTTP)")]
+    #[error("'{0}' is not a server's URL; write it as http://127.0.0.1:4437 or https://example.org")]
     Url(String),
     /// Not a stream's name.
     #[error("'{name}' is not a stream: {why}")]
@@ -45,6 +61,9 @@ pub(crate) enum AddressError {
         /// What is wrong with it.
         why: String,
     },
+    /// It is to speak TLS, and nobody is trusted.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The HTTP client cannot be made.
     #[error("the HTTP client does not start: {0}")]
     Http(#[from] reqwest::Error),
@@ -64,29 +83,59 @@ impl Metadata {
     }
 }
 
+impl Server {
+    /// As it was typed. Warns if a token would be seen on its way.
+    pub(crate) fn new(args: &ServerArgs) -> Result<Self, AddressError> {
+        let url = root(&args.url)?;
+        let wrong = || AddressError::Url(args.url.clone());
+        let parsed = Url::parse(&url).map_err(|_| wrong())?;
+        let host = parsed.host().ok_or_else(wrong)?.to_owned();
+        let port = parsed.port_or_known_default().ok_or_else(wrong)?;
+        let tls = match url.starts_with("https://") {
+            true => Some(trust::config(args.ca.as_deref())?),
+            false => None,
+        };
+        if tls.is_none() && args.token.is_some() && !is_here(&host) {
+            tell(&format!(
+                "the token goes to {url} unencrypted, for all on its way to read: write https:// if the server speaks TLS"
+            ));
+        }
+        let http = http(args.token.as_ref(), tls.as_ref())?;
+        Ok(Self { url, host, port, tls, http, token: args.token.clone() })
+    }
+
+    /// At this URL, shown nothing.
+    pub(crate) fn open(url: &str) -> Result<Self, AddressError> {
+        Self::new(&ServerArgs { url: url.to_owned(), token: None, ca: None })
+    }
+}
+
+/// Whether what is sent there does not leave this machine.
+fn is_here(host: &Host) -> bool {
+    match host {
+        Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),
+        Host::Ipv4(ip) => ip.is_loopback(),
+        Host::Ipv6(ip) => ip.to_canonical().is_loopback(),
+    }
+}
+
 impl Client {
-    /// For the stream `name` on the server at `url`.
-    pub(crate) fn new(url: &str, name: &str) -> Result<Self, AddressError> {
-        let root = root(url)?;
+    /// For the stream `name`.
+    pub(crate) fn new(server: Server, name: &str) -> Result<Self, AddressError> {
         let stream = StreamName::new(name)
             .map_err(|refusal| AddressError::Name { name: name.to_owned(), why: refusal.detail })?;
-        let url = format!("{root}/v1/stream/{}", stream.encoded());
-        Ok(Self { http: http(None)?, token: None, url, name: name.to_owned() })
+        let url = format!("{}/v1/stream/{}", server.url, stream.encoded());
+        Ok(Self { server, url, name: name.to_owned() })
     }
 
-    /// The same, showing a token with each request.
-    pub(crate) fn with_token(url: &str, name: &str, token: Option<Token>) -> Result<Self, AddressError> {
-        Ok(Self { http: http(token.as_ref())?, token, ..Self::new(url, name)? })
-    }
-
-    /// What each request shows.
-    pub(crate) fn token(&self) -> Option<&Token> {
-        self.token.as_ref()
+    /// Where it is.
+    pub(crate) fn at(&self) -> &Server {
+        &self.server
     }
 
     /// The server's part of the URL, for messages to people.
     pub(crate) fn server(&self) -> &str {
-        self.url.split_once("/v1/stream/").map_or(&self.url, |(server, _)| server)
+        &self.server.url
     }
 
     /// The stream's URL for a read from `offset`, with further parameters that need no encoding.
@@ -96,18 +145,23 @@ impl Client {
 
     /// The same as a WebSocket URL.
     pub(crate) fn websocket_url(&self, offset: &str) -> String {
-        self.read_url(offset, "").replacen("http://", "ws://", 1)
+        self.read_url(offset, "").replacen("http", "ws", 1)
     }
 
     /// A `GET` of a URL made by [`read_url`](Self::read_url).
     pub(crate) fn get(&self, url: &str) -> RequestBuilder {
-        self.http.get(url)
+        self.server.http.get(url)
     }
 
     /// What there is to know about the stream. One try.
     pub(crate) async fn head(&self) -> Result<Metadata, Failure> {
-        let response = self.http.head(&self.url).send().await?;
+        let response = self.server.http.head(&self.url).send().await?;
         let mut answer = checked(response).await;
+        if let Err(Failure::Refused(Problem { status: 400, .. })) = &answer {
+            // A plain read is refused with the same words, and the answer to it has a body. A server that wants TLS says so here.
+            let read = self.get(&self.read_url("now", "&limit=1")).send().await?;
+            answer = Err(checked(read).await.err().unwrap_or_else(|| Failure::Garbled("to HEAD alone".into())));
+        }
         if let Err(Failure::Refused(problem)) = &mut answer {
             // The answer to HEAD has no body, so the words are ours.
             problem.detail = match problem.status {
@@ -120,6 +174,7 @@ impl Client {
                     "the token does not permit to read '{}': 'fourfold token check' says what it permits",
                     self.name
                 ),
+                400 => std::mem::take(&mut problem.detail),
                 _ => format!("the server refused to describe '{}'", self.name),
             };
         }
@@ -172,7 +227,7 @@ impl Client {
             Err(Failure::Refused(problem)) if problem.status == 404 => {}
             known => return known,
         }
-        let mut request = self.http.put(&self.url).header("content-type", content_type.unwrap_or("text/plain"));
+        let mut request = self.server.http.put(&self.url).header("content-type", content_type.unwrap_or("text/plain"));
         for (name, value) in headers {
             request = request.header(*name, value);
         }
@@ -188,7 +243,7 @@ impl Client {
     /// Closes the stream; closing it twice is the same as once.
     pub(crate) async fn close(&self, retry: &mut Retry) -> Result<(), EnsureError> {
         loop {
-            let request = self.http.request(Method::POST, &self.url).header("stream-closed", "true");
+            let request = self.server.http.request(Method::POST, &self.url).header("stream-closed", "true");
             let answer = match request.send().await {
                 Ok(response) => checked(response).await,
                 Err(error) => Err(error.into()),
@@ -238,18 +293,26 @@ impl From<Failure> for EnsureError {
 }
 
 /// A server's URL without a slash at its end.
-pub(crate) fn root(url: &str) -> Result<String, AddressError> {
-    let rest = url.strip_prefix("http://").ok_or_else(|| AddressError::Url(url.to_owned()))?.trim_end_matches('/');
-    if rest.is_empty() || rest.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#' | '@')) {
-        return Err(AddressError::Url(url.to_owned()));
+fn root(url: &str) -> Result<String, AddressError> {
+    let wrong = || AddressError::Url(url.to_owned());
+    let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
+    let rest = rest.trim_end_matches('/');
+    if !matches!(scheme, "http" | "https")
+        || rest.is_empty()
+        || rest.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#' | '@'))
+    {
+        return Err(wrong());
     }
-    Ok(format!("http://{rest}"))
+    Ok(format!("{scheme}://{rest}"))
 }
 
 /// A client for one server. No proxy: a WebSocket would not go through it, and the four transports are to see the same server.
-pub(crate) fn http(token: Option<&Token>) -> Result<reqwest::Client, AddressError> {
+fn http(token: Option<&Token>, tls: Option<&Arc<ClientConfig>>) -> Result<reqwest::Client, AddressError> {
     let headers = token.map(|token| (AUTHORIZATION, token.0.clone())).into_iter().collect();
     let client = reqwest::Client::builder().no_proxy().default_headers(headers);
+    // Also without TLS: left alone, the library looks for a crypto provider of its own.
+    let tls = tls.map_or_else(trust::nobody, Arc::clone);
+    let client = client.tls_backend_preconfigured((*tls).clone());
     Ok(client.connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).build()?)
 }
 
@@ -296,9 +359,13 @@ pub(crate) fn encoded(value: &str) -> String {
 mod tests {
     use super::*;
 
+    fn client(url: &str, name: &str) -> Result<Client, AddressError> {
+        Client::new(Server::open(url)?, name)
+    }
+
     #[test]
     fn a_url_and_a_name_become_one_address() {
-        let client = Client::new("http://127.0.0.1:4437/", "demo/über").unwrap();
+        let client = client("http://127.0.0.1:4437/", "demo/über").unwrap();
         assert_eq!(
             client.read_url("-1", "&live=sse"),
             "http://127.0.0.1:4437/v1/stream/demo/%C3%BCber?offset=-1&live=sse"
@@ -309,9 +376,35 @@ mod tests {
 
     #[test]
     fn an_address_that_cannot_work_is_refused_at_once() {
-        for url in ["https://host", "127.0.0.1:4437", "http://", "http://a b", "http://user@host", "http://host?x"] {
-            assert!(matches!(Client::new(url, "a"), Err(AddressError::Url(_))), "{url}");
+        for url in [
+            "ftp://host",
+            "127.0.0.1:4437",
+            "http://",
+            "https:///",
+            "http://a b",
+            "http://user@host",
+            "https://host?x",
+            "http://[::1",
+        ] {
+            assert!(matches!(client(url, "a"), Err(AddressError::Url(_))), "{url}");
         }
-        assert!(matches!(Client::new("http://host", "a//b"), Err(AddressError::Name { .. })));
+        assert!(matches!(client("http://host", "a//b"), Err(AddressError::Name { .. })));
+    }
+
+    #[test]
+    fn what_stays_on_this_machine_is_known_by_its_host() {
+        for (url, here) in [
+            ("http://127.0.0.1:4437", true),
+            ("http://127.9.9.9", true),
+            ("http://[::1]:80", true),
+            ("http://[::ffff:127.0.0.1]", true),
+            ("http://localhost", true),
+            ("http://a.localhost", true),
+            ("http://10.0.0.1", false),
+            ("http://localhost.example", false),
+            ("http://notlocalhost", false),
+        ] {
+            assert_eq!(is_here(&Server::open(url).unwrap().host), here, "{url}");
+        }
     }
 }

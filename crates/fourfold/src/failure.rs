@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Response, StatusCode, header::HeaderMap};
 use serde::Deserialize;
 
-use crate::client::header;
+use crate::{client::header, trust};
 
 /// Why a request did not do what it was for.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +20,9 @@ pub(crate) enum Failure {
     /// It will not.
     #[error("{0}")]
     Refused(Problem),
+    /// TLS cannot be spoken with the server, in words that say what to do.
+    #[error("{0}")]
+    Tls(String),
     /// The answer is not what the protocol says.
     #[error("the server's answer is not understood: {0}")]
     Garbled(String),
@@ -33,6 +36,10 @@ impl Failure {
 
 impl From<reqwest::Error> for Failure {
     fn from(error: reqwest::Error) -> Self {
+        let server = error.url().map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+        if let Some(why) = trust::explained(&error, &server) {
+            return Self::Tls(why);
+        }
         // The cause says more than the wrapper: "connection refused" rather than "error sending request".
         let mut cause: &dyn std::error::Error = &error;
         while let Some(deeper) = cause.source() {

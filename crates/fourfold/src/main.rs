@@ -7,7 +7,7 @@
 //! - [`append`]: the way in, by the idempotent [`producer`]; [`tail`]: the way out, by four transports; [`call`]: both, with a server that does the work between
 //! - [`token`]: tokens for development, and what is wrong with one
 //! - [`mod@bench`]: a load generator
-//! - [`client`], [`failure`], [`websocket`], [`event_stream`], [`message`], [`answer`], [`retry`]: the client's side of the wire
+//! - [`client`], [`failure`], [`websocket`], [`event_stream`], [`message`], [`answer`], [`retry`], [`trust`]: the client's side of the wire
 
 mod answer;
 mod append;
@@ -31,6 +31,7 @@ mod serve;
 mod supervisor;
 mod tail;
 mod token;
+mod trust;
 mod websocket;
 
 use std::process::ExitCode;

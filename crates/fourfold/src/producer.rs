@@ -294,9 +294,10 @@ impl Producer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::Server;
 
     fn producer() -> Producer {
-        let client = Client::new("http://127.0.0.1:1", "a").unwrap();
+        let client = Client::new(Server::open("http://127.0.0.1:1").unwrap(), "a").unwrap();
         let retry = Retry::new("http://127.0.0.1:1", Some(Duration::ZERO));
         Producer::new(client, Format::Text, retry)
     }

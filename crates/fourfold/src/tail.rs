@@ -20,7 +20,7 @@ use reqwest::Response;
 
 use crate::{
     cli::{TailArgs, TransportArg},
-    client::{AddressError, Client, header},
+    client::{AddressError, Client, Server, header},
     failure::{Failure, Problem},
     message::{Format, Goodbye, Message},
     retry::{GaveUp, Retry, tell},
@@ -94,7 +94,7 @@ pub(crate) struct Reader<S> {
 
 /// Runs the command.
 pub(crate) async fn tail(args: TailArgs) -> Result<(), TailError> {
-    let client = Client::with_token(&args.at.url, &args.at.stream, args.at.token.clone())?;
+    let client = Client::new(Server::new(&args.at.server)?, &args.at.stream)?;
     let output = Output::new(io::stdout(), args.json, args.limit);
     let mut reader = Reader::new(client, args.offset, output, args.retry_for);
     tokio::select! {

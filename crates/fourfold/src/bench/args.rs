@@ -28,7 +28,7 @@ server that stalls pays for all the records that had to wait. The exit status is
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct BenchArgs {
-    /// The server, for example http://127.0.0.1:4437; if left out, one is started for the run
+    /// The server, for example http://127.0.0.1:4437, without TLS; if left out, one is started for the run
     #[arg(value_name = "URL")]
     pub(crate) url: Option<String>,
     /// The server's process, to measure its CPU time and memory with those of its children

@@ -30,8 +30,13 @@ pub(crate) struct Target {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TargetError {
     /// Not an address.
-    #[error("'{0}' is not a server's URL; write it as http://127.0.0.1:4437 (this command speaks plain HTTP)")]
+    #[error("'{0}' is not a server's URL; write it as http://127.0.0.1:4437")]
     Url(String),
+    /// TLS would be measured on both sides.
+    #[error(
+        "'{0}': bench speaks plain HTTP only, as it would measure its own encryption otherwise; leave the URL out to have a server started, or give the address of one without TLS"
+    )]
+    Tls(String),
     /// Nobody knows the host.
     #[error("the address of {host} is not known: {why}")]
     Unknown {
@@ -172,6 +177,9 @@ impl Target {
 /// Host, path and address of a URL.
 fn resolve(url: &str) -> Result<(String, String, SocketAddr), TargetError> {
     let wrong = || TargetError::Url(url.to_owned());
+    if url.starts_with("https://") {
+        return Err(TargetError::Tls(url.to_owned()));
+    }
     let rest = url.strip_prefix("http://").ok_or_else(wrong)?.trim_end_matches('/');
     if rest.is_empty() || rest.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#' | '@')) {
         return Err(wrong());
@@ -214,7 +222,8 @@ mod tests {
         assert_eq!((host.as_str(), prefix.as_str()), ("127.0.0.1:8080", "/v1/stream"));
         assert_eq!(address, "127.0.0.1:8080".parse().unwrap());
         assert_eq!(resolve("http://127.0.0.1").unwrap().2.port(), 80);
-        for url in ["https://h", "h:1", "http://", "http://a b", "http://h?x"] {
+        assert!(matches!(resolve("https://h"), Err(TargetError::Tls(_))));
+        for url in ["h:1", "http://", "http://a b", "http://h?x"] {
             assert!(matches!(resolve(url), Err(TargetError::Url(_))), "{url}");
         }
     }

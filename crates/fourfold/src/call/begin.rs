@@ -11,7 +11,7 @@ use reqwest::{Method, Response};
 use super::CallError;
 use crate::{
     cli::CallArgs,
-    client::{self, Token, encoded, header},
+    client::{Server, encoded, header},
     failure::{Failure, checked},
     retry::{Retry, random},
 };
@@ -22,14 +22,13 @@ const RETRY_FOR: Duration = Duration::from_secs(60);
 /// A server that can be asked about calls.
 #[derive(Debug)]
 pub(super) struct Requests {
-    http: reqwest::Client,
-    server: String,
+    server: Server,
     retry_for: Duration,
 }
 
 impl Requests {
-    pub(super) fn new(server: String, token: Option<&Token>, retry_for: Option<Duration>) -> Result<Self, CallError> {
-        Ok(Self { http: client::http(token)?, server, retry_for: retry_for.unwrap_or(RETRY_FOR) })
+    pub(super) fn new(server: Server, retry_for: Option<Duration>) -> Self {
+        Self { server, retry_for: retry_for.unwrap_or(RETRY_FOR) }
     }
 
     /// Begins a call; its id. The request carries a key, so that it can be repeated after a cut.
@@ -39,7 +38,7 @@ impl Requests {
         let content_type = args.content_type.as_deref().unwrap_or_else(|| guessed(&body)).to_owned();
         let key = args.key.clone().unwrap_or_else(|| format!("{:016x}{:016x}", random(), random()));
         let asking = self.ask(|| {
-            let mut request = self.http.request(Method::POST, &url).header("idempotency-key", &key);
+            let mut request = self.server.http.request(Method::POST, &url).header("idempotency-key", &key);
             if !body.is_empty() {
                 request = request.header("content-type", &content_type).body(body.clone());
             }
@@ -54,12 +53,12 @@ impl Requests {
 
     /// Cancels a call that runs. Errors: there is no such call, or it has ended.
     pub(super) async fn cancel(&self, id: &str) -> Result<(), CallError> {
-        let url = format!("{}/v1/calls/{}/cancel", self.server, encoded(id));
-        self.ask(|| self.http.request(Method::POST, &url)).await.map(drop)
+        let url = format!("{}/v1/calls/{}/cancel", self.server.url, encoded(id));
+        self.ask(|| self.server.http.request(Method::POST, &url)).await.map(drop)
     }
 
     async fn ask(&self, request: impl Fn() -> reqwest::RequestBuilder) -> Result<Response, CallError> {
-        let mut retry = Retry::new(&self.server, Some(self.retry_for));
+        let mut retry = Retry::new(&self.server.url, Some(self.retry_for));
         loop {
             let answer = match request().send().await {
                 Ok(response) => checked(response).await,
@@ -90,7 +89,7 @@ impl Requests {
         if call.chars().any(|c| c.is_whitespace() || c.is_control() || c == '#' || c == '\\') {
             return Err(refused("percent-encode what does not stand in a URL"));
         }
-        Ok(format!("{}/v1/call/{call}", self.server))
+        Ok(format!("{}/v1/call/{call}", self.server.url))
     }
 }
 
@@ -142,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_call_is_a_name_with_what_is_behind_it() {
-        let requests = Requests::new("http://host".into(), None, None).unwrap();
+        let requests = Requests::new(Server::open("http://host").unwrap(), None);
         for good in ["report", "report/2026/11?lang=de", "a?x=1", "a/%20b"] {
             assert_eq!(requests.url(good).unwrap(), format!("http://host/v1/call/{good}"));
         }

@@ -8,7 +8,7 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 use super::vitals::NoVitals;
 use crate::{
     answer,
-    client::{AddressError, Client, EnsureError},
+    client::{AddressError, Client, EnsureError, Server},
     failure::{Failure, checked},
     message::{Format, Message},
     producer::{Producer, ProducerError, Record},
@@ -48,7 +48,7 @@ struct Numbered {
 
 /// The stream, created if it is not there.
 pub(super) async fn ensured(url: &str, kept: Kept) -> Result<(Client, Retry), FeedError> {
-    let client = Client::new(url, kept.stream)?;
+    let client = Client::new(Server::open(url)?, kept.stream)?;
     let mut retry = Retry::new(client.server(), None);
     let retention = [
         ("stream-retention-age", kept.age.as_secs().to_string()),

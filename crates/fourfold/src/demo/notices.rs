@@ -7,7 +7,12 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::feed::{FeedError, Kept, ensured, last_number, now_ms, read_on, record};
-use crate::{client::Client, message::Format, producer::Producer, retry::Retry};
+use crate::{
+    client::{Client, Server},
+    message::Format,
+    producer::Producer,
+    retry::Retry,
+};
 
 /// The stream of notifications; each visitor has a read position of its own, which is a stream, too.
 pub(super) const STREAM: Kept = Kept { stream: "demo/notices", age: Duration::from_secs(86_400), records: 500 };
@@ -48,7 +53,7 @@ pub(super) fn room_stream(room: &str) -> String {
 
 /// Creates a room; where its notices begin.
 pub(super) async fn open_room(url: &str, room: &'static str) -> Result<(Client, String, Retry), FeedError> {
-    let client = Client::new(url, &room_stream(room))?;
+    let client = Client::new(Server::open(url)?, &room_stream(room))?;
     let mut retry = Retry::new(client.server(), None);
     let retention = [
         ("stream-retention-age", ROOM_AGE.as_secs().to_string()),

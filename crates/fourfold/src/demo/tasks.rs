@@ -14,7 +14,7 @@ use super::{
     work::WISH_BYTES_MAX,
 };
 use crate::{
-    client::Client,
+    client::{Client, Server},
     failure::{Failure, checked},
     retry::Retry,
 };
@@ -62,7 +62,7 @@ struct Ending {
 
 /// Tells of each task that ends from now on, for ever.
 pub(super) async fn listen(url: &str, notices: mpsc::Sender<Notice>) -> Result<(), FeedError> {
-    let client = Client::new(url, super::notices::STREAM.stream)?;
+    let client = Client::new(Server::open(url)?, super::notices::STREAM.stream)?;
     let mut retry = Retry::new(client.server(), None);
     let mut known: Option<BTreeSet<String>> = None;
     loop {
@@ -108,7 +108,7 @@ async fn words(url: &str, id: &str, outcome: &str) -> Result<String, FeedError> 
     if outcome != "finished" {
         return Ok(format!("Task {task} was not finished: {outcome}"));
     }
-    let client = Client::new(url, &format!("calls/{id}"))?;
+    let client = Client::new(Server::open(url)?, &format!("calls/{id}"))?;
     let message = read_on(&client, "-1", "", &mut Retry::new(client.server(), None)).await?;
     let last = message.records.last().and_then(|record| serde_json::from_str::<Value>(record.get()).ok());
     let result = last.unwrap_or_default()["result"].take();

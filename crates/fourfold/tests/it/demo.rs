@@ -5,7 +5,10 @@ mod weather;
 
 use serde_json::Value;
 
-use crate::harness::{Running, fourfold};
+use crate::{
+    harness::{Running, fourfold},
+    reader::http,
+};
 
 /// A demo over a data directory, and its URL.
 fn start(data: &str) -> (Running, String) {
@@ -19,7 +22,7 @@ fn start(data: &str) -> (Running, String) {
 async fn started(data: &str) -> (Running, String, String) {
     let (demo, url) = start(data);
     for _ in 0..600 {
-        let answer = reqwest::get(format!("{url}/demo/config.json")).await.unwrap();
+        let answer = http().get(format!("{url}/demo/config.json")).send().await.unwrap();
         if answer.status() == 200 {
             let config = json(answer).await;
             return (demo, url, config["weather"].as_str().unwrap().to_owned());

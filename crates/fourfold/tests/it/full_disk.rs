@@ -117,7 +117,7 @@ fn a_full_disk_refuses_appends_and_loses_nothing() {
         // Somebody else takes the rest, to the last byte: small appends are refused too, and their connection goes on.
         let rest = take_the_rest(&disk);
         assert_eq!(over_websocket(&target, &["1", "2"]).await, ["storage-full", "storage-full"]);
-        let health = |of| reqwest::get(format!("http://{}/health/{of}", server.operator()));
+        let health = |of| http.get(format!("http://{}/health/{of}", server.operator())).send();
         let ready = health("ready").await.expect("it answers");
         assert_eq!(ready.status(), 503);
         let problem: serde_json::Value = serde_json::from_str(&ready.text().await.expect("a body")).expect("a problem");

@@ -145,6 +145,7 @@ impl Finished {
 /// A server over a data directory of its own.
 pub(crate) struct Server {
     running: Option<Running>,
+    scheme: String,
     address: SocketAddr,
     operator: String,
     dir: TempDir,
@@ -166,14 +167,14 @@ impl Server {
 
     /// Where, and with further settings for good.
     pub(crate) fn start_in(dir: TempDir, listen: &str, settings: &[&str]) -> Self {
-        let (running, address, operator) = serve(listen, dir.path(), settings);
+        let (running, scheme, address, operator) = serve(listen, dir.path(), settings);
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        Self { running: Some(running), address, operator, dir, settings }
+        Self { running: Some(running), scheme, address, operator, dir, settings }
     }
 
     /// As `--url` takes it.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     pub(crate) fn address(&self) -> String {
@@ -229,7 +230,7 @@ impl Server {
 
     /// Again on the same port and data.
     pub(crate) fn restart(&mut self) {
-        let (running, address, operator) = serve(&self.address(), self.dir.path(), &self.settings());
+        let (running, _, address, operator) = serve(&self.address(), self.dir.path(), &self.settings());
         self.operator = operator;
         assert_eq!(address, self.address);
         self.running = Some(running);
@@ -263,14 +264,14 @@ impl Server {
     }
 }
 
-fn serve(listen: &str, dir: &Path, settings: &[&str]) -> (Running, SocketAddr, String) {
+fn serve(listen: &str, dir: &Path, settings: &[&str]) -> (Running, String, SocketAddr, String) {
     let running = start_serving(listen, dir, settings);
     let line = running.line();
-    let address =
-        line.strip_prefix("listening on http://").unwrap_or_else(|| panic!("not the line of the contract: {line}"));
+    let url = line.strip_prefix("listening on ").and_then(|url| url.split_once("://"));
+    let (scheme, address) = url.unwrap_or_else(|| panic!("not the line of the contract: {line}"));
     let address = address.parse().expect("an address");
     let operator = running.line().strip_prefix("metrics and health on http://").expect("the second line").to_owned();
-    (running, address, operator)
+    (running, scheme.to_owned(), address, operator)
 }
 
 fn start_serving(listen: &str, dir: &Path, settings: &[&str]) -> Running {

@@ -26,4 +26,5 @@ mod round_trip;
 mod seeded;
 mod shown_tokens;
 mod subscriptions;
+mod tls;
 mod writer;

@@ -9,7 +9,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::harness::{DEADLINE, Running, Server, fourfold, fourfold_with, run};
+use crate::{
+    harness::{DEADLINE, Running, Server, fourfold, fourfold_with, run},
+    reader::http,
+};
 
 /// A server with this configuration file; its address and the operator's.
 fn serve(config: &Path, data: &Path, variables: &[(&str, &str)]) -> (Running, String, String) {
@@ -107,7 +110,7 @@ fn a_second_signal_ends_it_at_once() {
         never.readable().await.expect("it waits for the body, and says so");
         server.ask_to_end();
         let ready = format!("http://{}/health/ready", server.operator());
-        while reqwest::get(&ready).await.expect("it drains for an hour").status() != 503 {
+        while http().get(&ready).send().await.expect("it drains for an hour").status() != 503 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         server.ask_to_end();

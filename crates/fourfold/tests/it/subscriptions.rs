@@ -3,7 +3,10 @@
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Server};
+use crate::{
+    harness::{DEADLINE, Server},
+    reader,
+};
 
 struct Http {
     client: Client,
@@ -12,12 +15,11 @@ struct Http {
 
 impl Http {
     fn of(server: &Server) -> Self {
-        let client = Client::builder().timeout(DEADLINE).build().expect("a client without TLS");
-        Self { client, root: format!("{}/v1/stream/", server.url()) }
+        Self { client: reader::http(), root: format!("{}/v1/stream/", server.url()) }
     }
 
     async fn ask(&self, method: Method, path: &str, token: Option<&str>, body: Value) -> (u16, Value) {
-        let mut request = self.client.request(method, format!("{}{path}", self.root));
+        let mut request = self.client.request(method, format!("{}{path}", self.root)).timeout(DEADLINE);
         if !body.is_null() {
             request = request.header("content-type", "application/json").body(body.to_string());
         }

@@ -5,7 +5,10 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{json, started};
-use crate::harness::{DEADLINE, fourfold, run};
+use crate::{
+    harness::{DEADLINE, fourfold, run},
+    reader::http,
+};
 
 async fn ask(client: &Client, url: &str, body: &'static str) -> Response {
     let request = client.post(format!("{url}/v1/call/demo-pack")).timeout(DEADLINE);
@@ -21,7 +24,7 @@ fn a_task_tells_its_progress_then_its_result_and_closes_its_stream() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let (_demo, url, _) = started(dir.path().to_str().unwrap()).await;
-        let answer = ask(&Client::new(), &url, r#"{"megabytes":3}"#).await;
+        let answer = ask(&http(), &url, r#"{"megabytes":3}"#).await;
         assert_eq!(answer.status(), 201);
         let id = id(&answer);
 
@@ -49,7 +52,7 @@ fn the_third_task_at_once_is_refused_and_a_crash_leaves_none_open() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().to_str().unwrap();
         let (demo, url, _) = started(data).await;
-        let client = Client::new();
+        let client = http();
         let first = id(&ask(&client, &url, r#"{"megabytes":512}"#).await);
         assert_eq!(ask(&client, &url, r#"{"megabytes":512}"#).await.status(), 201);
         let third = ask(&client, &url, "{}").await;
@@ -89,7 +92,7 @@ fn words_in_a_room_become_a_notice() {
         let dir = tempfile::tempdir().unwrap();
         let (_demo, url, _) = started(dir.path().to_str().unwrap()).await;
         let said = r#"{"id":"1","by":"v","from":"Wren","text":"is the tail up to date?"}"#;
-        let request = Client::new().post(format!("{url}/v1/stream/demo/chat/garden"));
+        let request = http().post(format!("{url}/v1/stream/demo/chat/garden"));
         let answer = request.header("content-type", "application/json").body(said).send().await.unwrap();
         assert_eq!(answer.status(), 204);
         let notice =

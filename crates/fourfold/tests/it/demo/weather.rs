@@ -10,7 +10,10 @@ use tokio::time::timeout;
 use tokio_tungstenite::{connect_async, tungstenite};
 
 use super::{json as told, started};
-use crate::harness::{DEADLINE, Running, run};
+use crate::{
+    harness::{DEADLINE, Running, run},
+    reader::http,
+};
 
 struct Demo {
     url: String,
@@ -26,7 +29,7 @@ impl Demo {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (running, url, relay) = started(dir.path().to_str().unwrap()).await;
-        let demo = Self { url, relay, client: Client::new(), _running: running, _dir: dir };
+        let demo = Self { url, relay, client: http(), _running: running, _dir: dir };
         while demo.client.get(format!("{}/{VITALS}?offset=-1&live=long-poll", demo.url)).send().await.unwrap().status()
             != 200
         {}
