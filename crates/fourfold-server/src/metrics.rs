@@ -26,7 +26,8 @@ use prometheus_client::{
 use crate::{
     context::Drain,
     process,
-    tally::{CLASSES, Lone, Reason, Tally, Way, Wish},
+    tally::{CLASSES, Handshake, Lone, Reason, Tally, Way, Wish},
+    tls::Tls,
 };
 
 /// All counts of a server.
@@ -37,6 +38,7 @@ pub(crate) struct Metrics {
     pub(crate) turned_away: Count,
     started: SystemTime,
     drain: Arc<Drain>,
+    tls: Option<Tls>,
     served: Mutex<Option<Served>>,
 }
 
@@ -52,13 +54,14 @@ pub(crate) struct Served {
 pub(crate) const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
 impl Metrics {
-    pub(crate) fn new(drain: Arc<Drain>) -> Self {
+    pub(crate) fn new(drain: Arc<Drain>, tls: Option<Tls>) -> Self {
         Self {
             shards: Mutex::default(),
             accepted: Count::default(),
             turned_away: Count::default(),
             started: SystemTime::now(),
             drain,
+            tls,
             served: Mutex::default(),
         }
     }
@@ -118,6 +121,19 @@ impl Collector for Metrics {
             "Connections that were closed at once, because all were taken or by a limit.",
             self.turned_away.get(),
         )?;
+        page.counters(
+            "fourfold_tls_handshakes",
+            "Handshakes of TLS, by how they ended: distrusted are those whose client does not trust the certificate, unfit those with no version or cipher in common.",
+            Handshake::ALL.iter().map(|how| ([("outcome", how.word())], sum(&|tally| &tally.handshakes[*how as usize]))),
+        )?;
+        if let Some(certificate) = self.tls.as_ref().and_then(Tls::certificate) {
+            let ends = certificate.ends_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+            page.number(
+                "fourfold_tls_certificate_expiry_timestamp_seconds",
+                "When the certificate that is shown ends, in seconds since unix epoch; only where TLS is spoken.",
+                ends.as_secs_f64(),
+            )?;
+        }
         let requests =
             Wish::ALL.iter().flat_map(|wish| CLASSES.iter().enumerate().map(move |(n, class)| (*wish, n, class)));
         page.counters(

@@ -63,7 +63,7 @@ impl Server {
         let limits = Arc::new(Limits::new(settings.limits.clone()));
         let drain = Arc::<Drain>::default();
         let watched = Watched {
-            metrics: Arc::new(Metrics::new(Arc::clone(&drain))),
+            metrics: Arc::new(Metrics::new(Arc::clone(&drain), settings.tls.clone())),
             drain,
             readiness: Readiness::default(),
             shards: OnceLock::new(),

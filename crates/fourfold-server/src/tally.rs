@@ -71,6 +71,25 @@ words! {
     }
 }
 
+words! {
+    /// How a handshake of TLS ended.
+    Handshake {
+        Done = "done",
+        /// It began as a request without TLS.
+        PlainHttp = "plain-http",
+        /// Not within its time.
+        Late = "late",
+        /// The client went, or was cut.
+        Gone = "gone",
+        /// The client does not trust our certificate, and said so.
+        Distrusted = "distrusted",
+        /// The two have no version, cipher or protocol in common.
+        Unfit = "unfit",
+        /// What the client sent is wrong.
+        Broken = "broken",
+    }
+}
+
 impl Wish {
     /// What a request to a URL below the streams wants, or to another one; `path` is the whole of it.
     pub(crate) fn of(method: &Method, path: &str) -> Self {
@@ -135,6 +154,8 @@ pub(crate) struct Tally {
     pub(crate) goodbyes: [Lone; Reason::ALL.len()],
     pub(crate) stalled: Lone,
     pub(crate) known_polls: Lone,
+    /// By [`Handshake`].
+    pub(crate) handshakes: [Lone; Handshake::ALL.len()],
 }
 
 /// What went out in one way.
@@ -160,6 +181,7 @@ impl Default for Tally {
             goodbyes: Default::default(),
             stalled: Lone::default(),
             known_polls: Lone::default(),
+            handshakes: Default::default(),
         }
     }
 }
@@ -214,6 +236,10 @@ impl Tally {
         self.stalled.add(1);
     }
 
+    pub(crate) fn shook_hands(&self, how: Handshake) {
+        self.handshakes[how as usize].add(1);
+    }
+
     pub(crate) fn holds(&self, way: Way) {
         self.held[way as usize].0.add(1);
     }
@@ -233,6 +259,7 @@ mod tests {
         assert!(Wish::ALL.iter().enumerate().all(|(n, wish)| *wish as usize == n));
         assert!(Way::ALL.iter().enumerate().all(|(n, way)| *way as usize == n));
         assert!(Reason::ALL.iter().enumerate().all(|(n, reason)| *reason as usize == n));
+        assert!(Handshake::ALL.iter().enumerate().all(|(n, how)| *how as usize == n));
     }
 
     #[test]

@@ -16,6 +16,8 @@ use tokio_rustls::rustls::{
     server::{NoServerSessionStorage, ProducesTickets},
 };
 
+use crate::certificate::Certificate;
+
 /// The protocols that are spoken on TLS, the one we prefer first.
 pub(crate) const ALPN: [&[u8]; 2] = [H2, b"http/1.1"];
 pub(crate) const H2: &[u8] = b"h2";
@@ -36,6 +38,7 @@ struct Loaded {
     cert: PathBuf,
     key: PathBuf,
     config: Arc<ServerConfig>,
+    certificate: Option<Certificate>,
 }
 
 /// Why a certificate cannot be used.
@@ -89,8 +92,7 @@ impl Tls {
             key: key.to_owned(),
             source,
         })?;
-        let config = config(cert, key, &tickets)?;
-        let loaded = Mutex::new(Loaded { cert: cert.to_owned(), key: key.to_owned(), config });
+        let loaded = Mutex::new(Loaded::read(cert, key, &tickets)?);
         Ok(Self(Arc::new(Shared { tickets, loaded })))
     }
 
@@ -107,9 +109,15 @@ impl Tls {
 
     /// The same, if the files are others now.
     pub fn reload_from(&self, cert: &Path, key: &Path) -> Result<(), TlsError> {
-        let config = config(cert, key, &self.0.tickets)?;
-        *self.loaded() = Loaded { cert: cert.to_owned(), key: key.to_owned(), config };
+        let loaded = Loaded::read(cert, key, &self.0.tickets)?;
+        *self.loaded() = loaded;
         Ok(())
+    }
+
+    /// What the certificate in force says of itself; `None` if that is not understood, though clients may.
+    #[must_use]
+    pub fn certificate(&self) -> Option<Certificate> {
+        self.loaded().certificate.clone()
     }
 
     /// What a handshake goes by.
@@ -129,18 +137,33 @@ impl fmt::Debug for Tls {
     }
 }
 
-fn config(cert: &Path, key: &Path, tickets: &Arc<dyn ProducesTickets>) -> Result<Arc<ServerConfig>, TlsError> {
-    let unfit = |source| TlsError::Unfit { cert: cert.to_owned(), key: key.to_owned(), source };
-    let unreadable = |path: &Path, source| TlsError::Unreadable { path: path.to_owned(), source };
+impl Loaded {
+    fn read(cert: &Path, key: &Path, tickets: &Arc<dyn ProducesTickets>) -> Result<Self, TlsError> {
+        let chain = chain(cert)?;
+        let certificate = chain.first().and_then(Certificate::parse);
+        let config = config(chain, cert, key, tickets)?;
+        Ok(Self { cert: cert.to_owned(), key: key.to_owned(), config, certificate })
+    }
+}
+
+/// The server's own comes first; there is one at least.
+fn chain(cert: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|source| unreadable(cert, source))?;
-    if chain.is_empty() {
-        return Err(TlsError::NoCertificate { path: cert.to_owned() });
-    }
+        .map_err(|source| TlsError::Unreadable { path: cert.to_owned(), source })?;
+    if chain.is_empty() { Err(TlsError::NoCertificate { path: cert.to_owned() }) } else { Ok(chain) }
+}
+
+fn config(
+    chain: Vec<CertificateDer<'static>>,
+    cert: &Path,
+    key: &Path,
+    tickets: &Arc<dyn ProducesTickets>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let unfit = |source| TlsError::Unfit { cert: cert.to_owned(), key: key.to_owned(), source };
     let private = PrivateKeyDer::from_pem_file(key).map_err(|source| match source {
         pem::Error::NoItemsFound => TlsError::NoKey { path: key.to_owned() },
-        source => unreadable(key, source),
+        source => TlsError::Unreadable { path: key.to_owned(), source },
     })?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions() // 1.2 and 1.3

@@ -14,6 +14,7 @@ use crate::{
     limits::TLS_HANDSHAKE_WAIT_MAX,
     line,
     socket::Socket,
+    tally::Handshake,
     tls::H2,
     tls_socket::{NoTls, TlsSocket},
 };
@@ -35,11 +36,19 @@ async fn serve(tcp: TcpStream, config: Arc<ServerConfig>, context: Arc<Context>,
             () = beginning => return,
         }
     };
+    context.tally.shook_hands(match &accepted {
+        Ok(_) => Handshake::Done,
+        Err(NoTls::PlainHttp(_)) => Handshake::PlainHttp,
+        Err(NoTls::Failed(how, _)) => *how,
+    });
     match accepted {
         Ok(tls) if tls.speaks(H2) => h2_connection::spawn(Socket::Tls(Box::new(tls)), Bytes::new(), context, seat),
         Ok(tls) => connection::spawn(Socket::Tls(Box::new(tls)), Bytes::new(), context, seat),
         Err(NoTls::PlainHttp(tcp)) => send_back(tcp.into()).await,
-        Err(NoTls::Failed(error)) => tracing::debug!(%error, "no TLS with a client"),
+        Err(NoTls::Failed(how, error)) => {
+            let peer = seat.caller().address().map(tracing::field::display);
+            tracing::debug!(%error, outcome = how.word(), peer, "no TLS with a client");
+        }
     }
 }
 

@@ -26,12 +26,12 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::rustls::{
-    ServerConfig,
+    self, AlertDescription, ServerConfig,
     server::UnbufferedServerConnection,
     unbuffered::{ConnectionState, UnbufferedStatus},
 };
 
-use crate::limits::TLS_HANDSHAKE_BYTES_MAX;
+use crate::{limits::TLS_HANDSHAKE_BYTES_MAX, tally::Handshake};
 
 /// A record's plaintext, in bytes: the protocol's own maximum.
 const RECORD_BYTES: usize = 16 * 1024;
@@ -92,6 +92,35 @@ enum Ended {
     Closed,
     /// It does not speak TLS as it should.
     Broken,
+    /// It does not trust our certificate.
+    Distrusted,
+    /// It speaks another TLS than we do.
+    Unfit,
+}
+
+impl Ended {
+    fn by(error: &rustls::Error) -> Self {
+        use AlertDescription as Alert;
+        match error {
+            rustls::Error::AlertReceived(
+                Alert::UnknownCA
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown,
+            ) => Self::Distrusted,
+            rustls::Error::AlertReceived(
+                Alert::HandshakeFailure
+                | Alert::ProtocolVersion
+                | Alert::InsufficientSecurity
+                | Alert::NoApplicationProtocol,
+            )
+            | rustls::Error::PeerIncompatible(_)
+            | rustls::Error::NoApplicationProtocol => Self::Unfit,
+            _ => Self::Broken,
+        }
+    }
 }
 
 /// Why there is no TLS on a socket.
@@ -100,12 +129,17 @@ pub(crate) enum NoTls {
     /// It begins as a request without TLS.
     PlainHttp(TcpStream),
     /// The client went, took too long, or does not understand us.
-    Failed(io::Error),
+    Failed(Handshake, io::Error),
 }
 
 impl From<io::Error> for NoTls {
     fn from(error: io::Error) -> Self {
-        Self::Failed(error)
+        let how = match error.kind() {
+            io::ErrorKind::TimedOut => Handshake::Late,
+            io::ErrorKind::InvalidData | io::ErrorKind::Other => Handshake::Broken,
+            _ => Handshake::Gone,
+        };
+        Self::Failed(how, error)
     }
 }
 
@@ -136,28 +170,16 @@ impl TlsSocket {
             ended: None,
             closing: false,
         };
-        let mut received = 0;
-        loop {
-            while let Err(error) = session.flush(&tcp) {
-                if error.kind() != io::ErrorKind::WouldBlock {
-                    return Err(error.into());
-                }
-                tcp.writable().await?;
-            }
-            // First, because a client may have said all that it has to say, and its end.
-            if !session.tls.is_handshaking() {
-                return Ok(Self { tcp, session: Mutex::new(session) });
-            }
-            if session.ended.is_some() || received > TLS_HANDSHAKE_BYTES_MAX {
-                return Err(io::Error::from(io::ErrorKind::InvalidData).into());
-            }
-            tcp.readable().await?;
-            match session.receive(&tcp, &mut []) {
-                Ok((0, _)) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                Ok((bytes, _)) => received += bytes,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
-            }
+        match session.shake_hands(&tcp).await {
+            Ok(()) => Ok(Self { tcp, session: Mutex::new(session) }),
+            Err(error) => Err(match session.ended {
+                // What the client has said tells more than that it went afterwards.
+                Some(Ended::Distrusted) => NoTls::Failed(Handshake::Distrusted, error),
+                Some(Ended::Unfit) => NoTls::Failed(Handshake::Unfit, error),
+                Some(Ended::Broken) => NoTls::Failed(Handshake::Broken, error),
+                Some(Ended::Closed) => NoTls::Failed(Handshake::Gone, error),
+                None => error.into(),
+            }),
         }
     }
 
@@ -258,6 +280,37 @@ impl TlsSocket {
 }
 
 impl Session {
+    async fn shake_hands(&mut self, tcp: &TcpStream) -> io::Result<()> {
+        let mut received = 0;
+        loop {
+            while let Err(error) = self.flush(tcp) {
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    return Err(error);
+                }
+                tcp.writable().await?;
+            }
+            // First, because a client may have said all that it has to say, and its end.
+            if !self.tls.is_handshaking() {
+                return Ok(());
+            }
+            if self.ended.is_some() || received > TLS_HANDSHAKE_BYTES_MAX {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            tcp.readable().await?;
+            match self.receive(tcp, &mut []) {
+                Ok((0, _)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok((bytes, _)) => received += bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// It cannot go on: nothing more is read or written.
+    fn is_broken(&self) -> bool {
+        self.ended.is_some_and(|ended| ended != Ended::Closed)
+    }
+
     fn is_readable(&self) -> bool {
         self.unread.is_some() || self.ended.is_some()
     }
@@ -274,7 +327,7 @@ impl Session {
             }
             match self.ended {
                 Some(Ended::Closed) => return Ok(0),
-                Some(Ended::Broken) => return Err(io::ErrorKind::InvalidData.into()),
+                Some(_) => return Err(io::ErrorKind::InvalidData.into()),
                 None => {}
             }
             let (_, bytes) = self.receive(tcp, into)?;
@@ -366,17 +419,17 @@ impl Session {
                     waits = true;
                 }
                 Err(error) => {
-                    if self.ended == Some(Ended::Broken) {
+                    if self.is_broken() {
                         waits = true;
                     } else {
                         tracing::debug!(%error, "a client's TLS is broken");
-                        self.ended = Some(Ended::Broken); // Once more, for the alert that says so.
+                        self.ended = Some(Ended::by(&error)); // Once more, for the alert that says so.
                     }
                 }
             }
             taken += discard;
             incoming = &mut std::mem::take(&mut incoming)[discard..];
-            if self.ended == Some(Ended::Broken) {
+            if self.is_broken() {
                 taken += incoming.len();
                 incoming = &mut [];
             }
@@ -396,7 +449,7 @@ impl Session {
             // Whoever comes with less has given up what it had begun: between the two there is half an answer.
             return if accepted <= bytes.len() { Ok(accepted) } else { Err(io::ErrorKind::BrokenPipe.into()) };
         }
-        if self.closing || self.ended == Some(Ended::Broken) {
+        if self.closing || self.is_broken() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let bytes = &bytes[..bytes.len().min(RECORD_BYTES)];
@@ -431,7 +484,7 @@ impl Session {
     }
 
     fn say_the_end(&mut self) {
-        if std::mem::replace(&mut self.closing, true) || self.ended == Some(Ended::Broken) {
+        if std::mem::replace(&mut self.closing, true) || self.is_broken() {
             return;
         }
         WRITING.with_borrow_mut(|scratch| {

@@ -1,15 +1,23 @@
 //! Metrics and health: what is told, and that it is true.
 
-use std::{collections::BTreeMap, fmt::Write, sync::Arc, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    sync::Arc,
+    thread,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use fourfold_protocol::StreamName;
 use fourfold_server::limits::OPERATOR_CONNECTIONS_MAX;
 use fourfold_stream::Engine;
+use tokio_rustls::rustls::{ClientConnection, RootCertStore};
 
 use crate::{
     exposition::{self, Family},
     harness::{Harness, eventually, memory, url},
     http::{Answer, Client},
+    secured::{self, Certificate, VERSIONS, trusting},
 };
 
 fn ask(harness: &Harness, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -160,6 +168,54 @@ fn a_flood_of_questions_costs_few_proofs_and_no_place_for_long() {
     harness.still_serves();
 }
 
+/// A server that tells all that there is to tell.
+fn telling() -> Harness {
+    Harness::with(|settings| settings.tls = Some(Certificate::new().tls()))
+}
+
+#[test]
+fn handshakes_are_counted_by_how_they_end_and_the_end_of_the_certificate_is_told() {
+    let certificate = Certificate::new();
+    let tls = certificate.tls();
+    let shown = tls.clone();
+    let harness = Harness::with(|settings| settings.tls = Some(shown));
+    let ends =
+        |families: &BTreeMap<String, Family>| value(families, "fourfold_tls_certificate_expiry_timestamp_seconds", &[]);
+    let before = scrape(&harness);
+    let told = tls.certificate().expect("it is understood").ends_at.duration_since(UNIX_EPOCH).expect("later");
+    assert_eq!(ends(&before), told.as_secs_f64());
+
+    secured::connect(harness.listens, trusting(&[], &VERSIONS));
+    harness.wait_for_connections(1);
+    let mut plain = Client::connect(harness.listens);
+    plain.request("GET", &url("witness"), &[], b"");
+    plain.answer().problem(400, "tls-required");
+    // Nobody is trusted by this one, and it says so.
+    let mut stranger = Client::connect(harness.listens).tcp;
+    let mut conn = ClientConnection::new(Arc::new(fourfold_trust::config(RootCertStore::empty())), secured::name())
+        .expect("a name");
+    assert!(conn.complete_io(&mut stranger).is_err());
+    drop(Client::connect(harness.listens));
+    let mut garbage = Client::connect(harness.listens);
+    garbage.send([0; 64]);
+    garbage.ended();
+    let tcp = Client::connect(harness.listens).tcp;
+    let mut other = ClientConnection::new(trusting(&["smtp"], &VERSIONS), secured::name()).expect("a name");
+    assert!(other.complete_io(&mut &tcp).is_err());
+
+    for outcome in ["done", "plain-http", "distrusted", "gone", "broken", "unfit"] {
+        eventually(outcome, || {
+            let labels = [("outcome", outcome)];
+            let name = "fourfold_tls_handshakes_total";
+            value(&scrape(&harness), name, &labels) - value(&before, name, &labels) == 1.0
+        });
+    }
+
+    certificate.renew_until(2040);
+    tls.reload().expect("they are good");
+    assert_eq!(ends(&scrape(&harness)), 2_208_988_800.0, "the first of January 2040");
+}
+
 /// What the page says of each metric.
 fn table(families: &BTreeMap<String, Family>) -> String {
     let mut rows = String::from("| metric | type | labels | tells |\n|---|---|---|---|\n");
@@ -184,7 +240,7 @@ fn table(families: &BTreeMap<String, Family>) -> String {
 
 #[test]
 fn the_metrics_page_is_true() {
-    let harness = Harness::start();
+    let harness = telling();
     let page = include_str!("../../../../docs/metrics.md");
     let (_, rest) = page.split_once("`the_metrics_page_is_true` -->\n").expect("the page has the mark");
     let (found, _) = rest.split_once("<!-- /metrics -->").expect("the page has the end mark");
@@ -194,7 +250,7 @@ fn the_metrics_page_is_true() {
 
 #[test]
 fn the_dashboard_shows_what_there_is() {
-    let harness = Harness::start();
+    let harness = telling();
     let families = scrape(&harness);
     let board: serde_json::Value =
         serde_json::from_str(include_str!("../../../../docs/grafana/fourfold.json")).unwrap();

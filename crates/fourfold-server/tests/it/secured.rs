@@ -9,7 +9,7 @@ use std::{
 };
 
 use fourfold_server::Tls;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 use tokio_rustls::{
     TlsConnector,
@@ -51,9 +51,16 @@ impl Certificate {
 
     /// Another one in the same files. Returns it as it is on the wire.
     pub(crate) fn renew(&self) -> Vec<u8> {
+        self.renew_until(4000)
+    }
+
+    /// The same, good until a year begins.
+    pub(crate) fn renew_until(&self, year: i32) -> Vec<u8> {
         let key = KeyPair::generate().expect("a key");
         let names = vec!["localhost".into(), "127.0.0.1".into()];
-        let certificate = CertificateParams::new(names).expect("names").signed_by(&key, authority()).expect("signed");
+        let mut params = CertificateParams::new(names).expect("names");
+        params.not_after = date_time_ymd(year, 1, 1);
+        let certificate = params.signed_by(&key, authority()).expect("signed");
         fs::write(&self.cert, certificate.pem()).expect("a file");
         fs::write(&self.key, key.serialize_pem()).expect("a file");
         certificate.der().to_vec()
