@@ -1,14 +1,21 @@
 //! `fourfold check`: what a configuration means, without starting anything; with `--live` or `--ready` how the server is that runs with it.
 
 use std::{
+    fs,
     io::{self, IsTerminal, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
-    time::Duration,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    time::{Duration, SystemTime},
 };
 
 use clap::Args;
+use fourfold_server::Tls;
 
-use crate::config::{AdminListen, ConfigError, Durability, Engine, Flags, Given, ServeConfig};
+use crate::{
+    config::{AdminListen, ConfigError, Durability, Engine, Flags, Given, LIMIT_KEYS, ServeConfig},
+    serve,
+};
 
 /// The arguments of `check`.
 #[derive(Debug, Args)]
@@ -28,6 +35,9 @@ pub(crate) struct CheckArgs {
 pub(crate) enum CheckError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The server would not start, or nobody would speak to it.
+    #[error("tls-cert, tls-key: {0}")]
+    Tls(String),
     #[error("there is nobody to ask: admin-listen is off")]
     Nobody,
     #[error("nobody answers at {0}: {1}")]
@@ -49,13 +59,47 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), CheckError> {
         return ask(&config, if args.live { "/health/live" } else { "/health/ready" });
     }
     let bold = io::stdout().is_terminal();
+    let shown = Shown::read(&config);
     // Whoever closes the pipe has read enough.
-    let _ = io::stdout().write_all(explain(&config, &given, bold).as_bytes());
-    Ok(())
+    let _ = io::stdout().write_all(explain(&config, &given, &shown, bold).as_bytes());
+    shown.fault().map_or(Ok(()), |why| Err(CheckError::Tls(why)))
+}
+
+/// What clients would be shown to trust.
+enum Shown {
+    /// There is no TLS.
+    Nothing,
+    Certificate(Tls),
+    /// The files are of no use, in words.
+    Fault(String),
+}
+
+impl Shown {
+    /// Reads the files as the server does, which finds out as well whether key and certificate belong together.
+    fn read(config: &ServeConfig) -> Self {
+        match config.tls.as_ref().map(|files| Tls::load(&files.cert, &files.key)) {
+            None => Self::Nothing,
+            Some(Ok(tls)) => Self::Certificate(tls),
+            Some(Err(error)) => Self::Fault(serve::said(&error)),
+        }
+    }
+
+    /// Why nobody would speak to the server.
+    fn fault(self) -> Option<String> {
+        match self {
+            Self::Nothing => None,
+            Self::Fault(why) => Some(why),
+            Self::Certificate(tls) => {
+                let now = SystemTime::now();
+                let certificate = tls.certificate().filter(|certificate| !certificate.holds(now));
+                certificate.and_then(|certificate| certificate.trouble(now))
+            }
+        }
+    }
 }
 
 /// The whole explanation.
-fn explain(config: &ServeConfig, given: &[Given], bold: bool) -> String {
+fn explain(config: &ServeConfig, given: &[Given], shown: &Shown, bold: bool) -> String {
     let heading = |text: &str| if bold { format!("\x1b[1m{text}\x1b[0m\n") } else { format!("{text}\n") };
     let mut page = heading("Settings");
     let wide = |of: fn(&Given) -> usize| given.iter().map(of).max().unwrap_or(0).min(40);
@@ -67,9 +111,12 @@ fn explain(config: &ServeConfig, given: &[Given], bold: bool) -> String {
         page += &format!("  calls.{name}: a call that clients can begin\n");
     }
     page += "\n";
+    page += &heading("Limits in force");
+    limits(config, given).iter().for_each(|(key, limit)| page += &format!("  {key:keys$}  {limit}\n"));
+    page += "\n";
     page += &heading("What follows from it");
-    facts(config).iter().for_each(|fact| page += &format!("  - {fact}\n"));
-    let risks = risks(config);
+    facts(config, shown).iter().for_each(|fact| page += &format!("  - {fact}\n"));
+    let risks = risks(config, shown);
     if !risks.is_empty() {
         page += "\n";
         page += &heading("What to look at");
@@ -78,8 +125,28 @@ fn explain(config: &ServeConfig, given: &[Given], bold: bool) -> String {
     page
 }
 
+/// How much there may be of what, by the settings that say so; last those that set no limit.
+fn limits<'g>(config: &ServeConfig, given: &'g [Given]) -> Vec<(&'g str, String)> {
+    const NO_LIMITS: [&str; 3] = ["trusted-proxies", "forwarded-header", "proxy-protocol"];
+    const FURTHER: [&str; 3] = ["body-max", "calls-max", "calls-per-caller"];
+    let counts = |key: &str| FURTHER.contains(&key) || (LIMIT_KEYS.contains(&key) && !NO_LIMITS.contains(&key));
+    let (none, set): (Vec<_>, Vec<_>) = given.iter().filter(|given| counts(given.key)).partition(|g| g.text == "none");
+    let mut limits: Vec<_> = set
+        .into_iter()
+        .map(|Given { key, text, .. }| match *key {
+            "connections-max" => (*key, config.limits.connections_max.to_string()),
+            key => (key, text.trim_start_matches('(').trim_end_matches(')').replace('\'', "")),
+        })
+        .collect();
+    if !none.is_empty() {
+        let names: Vec<&str> = none.iter().map(|given| given.key).collect();
+        limits.push(("none", format!("for {}", names.join(", "))));
+    }
+    limits
+}
+
 /// What the settings mean, in words.
-fn facts(config: &ServeConfig) -> Vec<String> {
+fn facts(config: &ServeConfig, shown: &Shown) -> Vec<String> {
     let mut facts = Vec::new();
     let who = match config.listen.ip() {
         ip if ip.is_loopback() => "only this machine reaches it",
@@ -88,6 +155,16 @@ fn facts(config: &ServeConfig) -> Vec<String> {
     };
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     facts.push(format!("Streams are served on {scheme}://{}: {who}.", config.listen));
+    match shown {
+        Shown::Nothing => {}
+        Shown::Fault(why) => facts.push(format!("The server does not start with these files: {why}.")),
+        Shown::Certificate(tls) => facts.push(match tls.certificate() {
+            Some(certificate) => format!("Clients are shown a certificate {certificate}; its key belongs to it."),
+            None => {
+                "Clients are shown a certificate that this command does not understand; its key belongs to it.".into()
+            }
+        }),
+    }
     facts.extend(access(config));
     facts.push(match config.admin_listen {
         AdminListen::Off => "Metrics and health are not told.".into(),
@@ -171,8 +248,14 @@ fn access(config: &ServeConfig) -> Vec<String> {
 }
 
 /// What may not be meant so.
-fn risks(config: &ServeConfig) -> Vec<String> {
+fn risks(config: &ServeConfig, shown: &Shown) -> Vec<String> {
     let mut risks = Vec::new();
+    if let Shown::Certificate(tls) = shown
+        && let Some(trouble) = tls.certificate().and_then(|certificate| certificate.trouble(SystemTime::now()))
+    {
+        risks.push(format!("The certificate: {trouble}. Renew it, then 'fourfold reload'."));
+    }
+    risks.extend(config.secret_files.iter().filter_map(|path| readable_by_others(path)));
     if config.access.is_none() && !config.listen.ip().is_loopback() {
         risks.push(format!(
             "{} is open to everybody: write an [access] section, or keep it behind a firewall.",
@@ -205,6 +288,21 @@ fn risks(config: &ServeConfig) -> Vec<String> {
         risks.push("drain-spread is longer than drain-deadline: readers come back after the server was to be gone, which is well, but later than they need.".into());
     }
     risks
+}
+
+/// Who else can read a file with a secret in it, in words; `None` if nobody can.
+fn readable_by_others(path: &Path) -> Option<String> {
+    // A file that is not there, or hidden from us, is a fault elsewhere.
+    let mode = fs::metadata(path).ok()?.permissions().mode();
+    let who = match (mode & 0o040 != 0, mode & 0o004 != 0) {
+        (_, true) => "everybody on this machine",
+        (true, false) => "its group",
+        (false, false) => return None,
+    };
+    let path = path.display();
+    Some(format!(
+        "{path} holds a secret and can be read by {who}: chmod 600 {path}, owned by the user that the server runs as."
+    ))
 }
 
 /// Asks the running server.
@@ -248,7 +346,7 @@ mod tests {
         let flags =
             Flags { values: pairs.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(), file: None };
         let (config, given) = ServeConfig::explained(&flags).unwrap();
-        explain(&config, &given, false)
+        explain(&config, &given, &Shown::read(&config), false)
     }
 
     #[test]
@@ -261,6 +359,27 @@ mod tests {
         assert!(page.contains("only this machine reaches it"), "{page}");
         assert!(page.contains("not one of the machine"), "{page}");
         assert!(page.contains("Whoever reaches it may read, append"), "{page}");
+    }
+
+    #[test]
+    fn each_limit_is_told_by_its_setting_and_so_is_what_has_none() {
+        let page =
+            explained(&[("connections-max", "77"), ("requests-per-token", "5/s"), ("appends-per-address", "none")]);
+        let (_, limits) = page.split_once("Limits in force\n").expect("a heading");
+        let (limits, _) = limits.split_once("\n\n").expect("an end");
+        let line = |key: &str| {
+            let line = limits.lines().find_map(|line| line.trim_start().strip_prefix(key)).expect(key);
+            line.trim().to_owned()
+        };
+        assert_eq!(line("connections-max"), "77");
+        assert_eq!(line("requests-per-token"), "5/s");
+        assert_eq!(line("connections-per-address"), "1000, but any number from this machine");
+        assert_eq!(line("body-max"), "16MiB");
+        assert!(line("none").contains("appends-per-address") && line("none").contains("streams-max"), "{limits}");
+        assert!(!limits.contains("proxy"), "{limits}");
+        for key in LIMIT_KEYS.iter().filter(|key| !key.contains("prox") && !key.contains("forwarded")) {
+            assert!(limits.contains(key), "{key}: {limits}");
+        }
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Make a data directory from a backup, or check that a backup is whole
     Restore(RestoreArgs),
-    /// Explain a configuration without starting: each setting, where it came from, what follows from it, what is risky
+    /// Explain a configuration without starting: each setting, where it came from, which limits are in force, when the certificate ends, what
+    /// follows from all that, what is risky; fails if the server could not be spoken to
     Check(CheckArgs),
     /// Have the running server read its configuration again, without anybody being dropped
     Reload(ReloadArgs),

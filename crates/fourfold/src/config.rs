@@ -67,6 +67,8 @@ pub(crate) struct ServeConfig {
     pub origins: Vec<String>,
     /// Who may do what; `None`: everybody everything.
     pub access: Option<fourfold_access::Options>,
+    /// Files that nobody but the server should be able to read.
+    pub secret_files: Vec<PathBuf>,
     /// Whether everybody may do everything although others than this machine reach it.
     pub insecure_open: bool,
     /// A tracing filter, known to be one.
@@ -261,14 +263,17 @@ impl ServeConfig {
                 .map_err(|_| format!("'{text}' is not an address; write an IP and a port, such as 127.0.0.1:4437"))
         };
         let listen = required(typed, &LISTEN, address)?;
+        let tls = tls::understand(typed)?;
+        let secret_files = tls.iter().map(|files| &files.key).chain(&typed.secret_files).cloned().collect();
         Ok(Self {
             listen,
+            secret_files,
             admin_listen: optional(typed, &ADMIN_LISTEN, |text| match text {
                 "off" => Ok(AdminListen::Off),
                 text => address(text).map(AdminListen::At),
             })?
             .unwrap_or_else(|| AdminListen::beside(listen)),
-            tls: tls::understand(typed)?,
+            tls,
             engine,
             long_poll_timeout: required(typed, &LONG_POLL_TIMEOUT, |text| {
                 within(units::duration(text)?, Duration::from_millis(1), LONG_POLL_TIMEOUT_MAX)

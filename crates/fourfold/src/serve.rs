@@ -11,6 +11,7 @@ use std::{
     process,
     sync::Arc,
     thread,
+    time::{Duration, SystemTime},
 };
 
 use fourfold_access::{Access, AccessError};
@@ -128,6 +129,9 @@ pub(crate) fn serve(
             extra,
             ..Settings::default()
         };
+        if let Some(tls) = &tls {
+            tell_trouble(tls);
+        }
         if config.insecure_open {
             tracing::warn!(address = %config.listen, "insecure-open: whoever reaches the server may read, append and delete everything");
         }
@@ -172,6 +176,9 @@ pub(crate) fn serve(
         supervisor::ready();
         tokio::spawn(supervisor::watch(server.liveness()));
         tokio::spawn(async move { log.tell_left_out().await });
+        if let Some(tls) = tls {
+            tokio::spawn(watch(tls));
+        }
         let at_a_terminal = io::stdin().is_terminal();
         let stop = async move {
             loop {
@@ -263,6 +270,23 @@ fn limits_part(limits: Arc<Limits>) -> Part {
     Part { keys: config::LIMIT_KEYS, prepare: Box::new(prepare) }
 }
 
+/// Tells of a certificate that ends soon, or does not hold now.
+fn tell_trouble(tls: &Tls) {
+    if let Some(trouble) = tls.certificate().and_then(|certificate| certificate.trouble(SystemTime::now())) {
+        tracing::warn!("tls-cert: {trouble}: renew it, then 'fourfold reload'");
+    }
+}
+
+/// A server may run for longer than its certificate holds.
+async fn watch(tls: Tls) {
+    loop {
+        tokio::time::sleep(LOOK_AT_CERTIFICATE_EVERY).await;
+        tell_trouble(&tls);
+    }
+}
+
+const LOOK_AT_CERTIFICATE_EVERY: Duration = Duration::from_secs(24 * 3600);
+
 /// The files are read again, also if they have the names of before.
 fn tls_part(tls: Option<Tls>) -> Part {
     // Whether TLS is spoken at all is decided at the start.
@@ -270,10 +294,9 @@ fn tls_part(tls: Option<Tls>) -> Part {
     let prepare = move |config: &ServeConfig| -> Result<Box<dyn FnOnce()>, String> {
         let (Some(tls), Some(files)) = (tls.clone(), config.tls.clone()) else { return Ok(nothing()) };
         Tls::load(&files.cert, &files.key).map_err(|error| said(&error))?;
-        let put = move || {
-            if let Err(error) = tls.reload_from(&files.cert, &files.key) {
-                tracing::error!("the certificate of before stays in force: {}", said(&error));
-            }
+        let put = move || match tls.reload_from(&files.cert, &files.key) {
+            Ok(()) => tell_trouble(&tls),
+            Err(error) => tracing::error!("the certificate of before stays in force: {}", said(&error)),
         };
         Ok(Box::new(put))
     };
@@ -388,7 +411,7 @@ impl Drop for Opening {
 }
 
 /// An error with what is behind it, on one line.
-fn said(error: &dyn Error) -> String {
+pub(crate) fn said(error: &dyn Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

@@ -1,6 +1,11 @@
 //! The file's `[access]` section: what it means is said by `fourfold-access`; here it is found, key files are read, and a fault is given its line.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    cell::RefCell,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use fourfold_access::{
     AccessError, Algorithm, HookOptions, JwksOptions, KeyOptions, Material, Options, Rules, Secret, Verb,
@@ -54,14 +59,14 @@ const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
 
 type Value<'v> = Spanned<DeValue<'v>>;
 
-/// Understands the section.
+/// Understands the section; with the files that hold secrets of it.
 pub(super) fn read(
     path: &str,
     section: &Value<'_>,
     key_line: usize,
     line_of: &impl Fn(usize) -> usize,
-) -> Result<Options, ConfigError> {
-    let page = Page { path, line_of };
+) -> Result<(Options, Vec<PathBuf>), ConfigError> {
+    let page = Page { path, line_of, secret_files: RefCell::default() };
     let mut options = Options::default();
     // Where to point when a fault is found later, by the key and its place among several.
     let mut lines = vec![(KEY, None, key_line)];
@@ -98,13 +103,15 @@ pub(super) fn read(
         let line = found.map_or(key_line, |(_, _, line)| *line);
         ConfigError::Value { origin: Origin::File { path: path.to_owned(), line, key: format!("{KEY}.{key}") }, why }
     })?;
-    Ok(options)
+    Ok((options, page.secret_files.into_inner()))
 }
 
 /// The file, as far as faults need it.
 struct Page<'p, L> {
     path: &'p str,
     line_of: &'p L,
+    /// Whoever can read one of them can make tokens.
+    secret_files: RefCell<Vec<PathBuf>>,
 }
 
 impl<L: Fn(usize) -> usize> Page<'_, L> {
@@ -221,17 +228,31 @@ impl<L: Fn(usize) -> usize> Page<'_, L> {
                     }
                 }
                 "kid" => kid = Some(self.text(&key, value)?),
-                "secret" => materials.push(Material::Secret(Secret(self.text(&key, value)?.into_bytes()))),
+                "secret" => {
+                    self.is_secret(self.path.into());
+                    materials.push(Material::Secret(Secret(self.text(&key, value)?.into_bytes())));
+                }
                 "secret-file" => {
+                    self.is_secret(self.path_of(&self.text(&key, value)?));
                     let mut secret = self.file(&key, value)?;
                     let kept = secret.trim_ascii_end().len(); // Editors end files with a line break.
                     secret.truncate(kept);
                     materials.push(Material::Secret(Secret(secret)));
                 }
-                "key" => materials.push(Material::Pem(self.text(&key, value)?)),
+                "key" => {
+                    let pem = self.text(&key, value)?;
+                    if is_private(&pem) {
+                        self.is_secret(self.path.into());
+                    }
+                    materials.push(Material::Pem(pem));
+                }
                 "key-file" => {
                     let pem = String::from_utf8(self.file(&key, value)?);
-                    materials.push(Material::Pem(pem.map_err(|_| self.fault(at, &key, "the file is not PEM"))?));
+                    let pem = pem.map_err(|_| self.fault(at, &key, "the file is not PEM"))?;
+                    if is_private(&pem) {
+                        self.is_secret(self.path_of(&self.text(&key, value)?));
+                    }
+                    materials.push(Material::Pem(pem));
                 }
                 "jwks" => materials.push(Material::Jwks(self.url(&key, value, JwksOptions::new)?)),
                 "refresh" | "refetch" | "stale" => times.push((name, at, self.duration(&key, value)?)),
@@ -260,10 +281,19 @@ impl<L: Fn(usize) -> usize> Page<'_, L> {
         Ok(key)
     }
 
-    /// What is in a file; its path is relative to the configuration's.
+    fn is_secret(&self, path: PathBuf) {
+        self.secret_files.borrow_mut().push(path);
+    }
+
+    /// Relative to the configuration's.
+    fn path_of(&self, name: &str) -> PathBuf {
+        Path::new(self.path).parent().unwrap_or(Path::new("")).join(name)
+    }
+
+    /// What is in a file.
     fn file(&self, key: &str, value: &Value<'_>) -> Result<Vec<u8>, ConfigError> {
         let name = self.text(key, value)?;
-        let path = Path::new(self.path).parent().unwrap_or(Path::new("")).join(&name);
+        let path = self.path_of(&name);
         let fault =
             |why: String| self.fault(value.span().start, key, format!("{} cannot be read: {why}", path.display()));
         let size = fs::metadata(&path).map_err(|error| fault(error.to_string()))?.len();
@@ -272,6 +302,10 @@ impl<L: Fn(usize) -> usize> Page<'_, L> {
         }
         fs::read(&path).map_err(|error| fault(error.to_string()))
     }
+}
+
+fn is_private(pem: &str) -> bool {
+    pem.contains("PRIVATE KEY-----")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The first step of the configuration: what was typed, and where. File, then environment, then flags: the later wins.
 
-use std::{collections::BTreeMap, fmt, fs};
+use std::{collections::BTreeMap, fmt, fs, path::PathBuf};
 
 use fourfold_access::Options as AccessOptions;
 use fourfold_calls::CallConfig;
@@ -56,6 +56,8 @@ pub(crate) struct Typed {
     values: BTreeMap<&'static str, Value>,
     /// The file's `[access]`, likewise.
     pub(crate) access: Option<AccessOptions>,
+    /// Files that hold secrets of it.
+    pub(crate) secret_files: Vec<PathBuf>,
     /// The file's `[calls.NAME]`: nested, so that only a file can have them.
     pub(crate) calls: BTreeMap<String, CallConfig>,
 }
@@ -115,7 +117,8 @@ impl Typed {
                 continue;
             }
             if key.get_ref() == access::KEY {
-                self.access = Some(access::read(path, value, line, &line_of)?);
+                let (access, secret_files) = access::read(path, value, line, &line_of)?;
+                (self.access, self.secret_files) = (Some(access), secret_files);
                 continue;
             }
             let Some(setting) = ALL.iter().find(|setting| setting.key == key.get_ref().as_ref()) else {

@@ -1,9 +1,15 @@
 //! The command beside a port that speaks TLS: it does what it does elsewhere, and says what is wrong where it cannot.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rustix::process::Signal;
 use tempfile::TempDir;
+use time::OffsetDateTime;
 
 use crate::harness::{Finished, Server, TRANSPORTS, fourfold, fourfold_with, numbered};
 
@@ -212,6 +218,92 @@ fn a_token_that_would_be_seen_on_its_way_is_warned_of() {
         assert_eq!(finished.stderr.contains(&expected), warned, "{host}: {}", finished.stderr);
         assert!(!finished.stderr.contains("secret"), "{}", finished.stderr);
     }
+}
+
+/// Good for so many days from now.
+fn ends_in(days: i64) -> impl FnOnce(&mut CertificateParams) {
+    move |params| params.not_after = OffsetDateTime::now_utc() + time::Duration::days(days)
+}
+
+fn checked(certificate: &Certificate) -> Finished {
+    let (cert, key) = (certificate.file("cert.pem"), certificate.file("key.pem"));
+    fourfold(&["check", "--retention-age", "7d", "--tls-cert", &cert, "--tls-key", &key]).finish()
+}
+
+#[test]
+fn check_tells_when_the_certificate_ends_and_for_whom_it_is_and_fails_when_it_has_ended() {
+    let names = ["localhost", "127.0.0.1"];
+    for (days, fails, words) in [
+        (37, false, "36 days left; its key belongs to it."),
+        (10, false, "9 days left. Renew it, then 'fourfold reload'."),
+        (-1, true, "it has ended on "),
+    ] {
+        let certificate = Certificate::signed(ends_in(days), &names);
+        fs::set_permissions(certificate.path("key.pem"), Permissions::from_mode(0o600)).unwrap();
+        let finished = checked(&certificate);
+        let page = finished.lines.join("\n");
+        assert!(page.contains("a certificate for localhost, 127.0.0.1, "), "{page}");
+        assert!(page.contains(words), "{days}: {page}");
+        assert_eq!(page.contains("What to look at"), days < 14, "{days}: {page}");
+        if fails {
+            assert!(finished.failed().contains("tls-cert, tls-key: it has ended on "), "{}", finished.stderr);
+        } else {
+            finished.succeeded();
+        }
+    }
+}
+
+#[test]
+fn check_fails_if_the_key_belongs_to_another_certificate() {
+    let (certificate, other) = (Certificate::good(), Certificate::good());
+    fs::copy(other.path("key.pem"), certificate.path("key.pem")).unwrap();
+    let finished = checked(&certificate);
+    assert!(finished.lines.join("\n").contains("The server does not start with these files"), "{:?}", finished.lines);
+    assert!(finished.failed().contains("is not the one of the first certificate in"), "{}", finished.stderr);
+}
+
+#[test]
+fn check_names_files_with_secrets_that_others_can_read() {
+    let certificate = Certificate::good();
+    let config = certificate.file("fourfold.toml");
+    let text = "[access]\naudience = 'x'\n[[access.keys]]\nalgorithm = 'HS256'\nsecret-file = 'a.secret'\n[[access.keys]]\nalgorithm = 'HS256'\nkid = 'b'\nsecret = 'a secret of thirty-two bytes ...'\n";
+    fs::write(&config, text).unwrap();
+    fs::write(certificate.path("a.secret"), "a secret of thirty-two bytes ...").unwrap();
+    let (cert, key) = (certificate.file("cert.pem"), certificate.file("key.pem"));
+    let arguments = ["check", "--config", &config, "--tls-cert", &cert, "--tls-key", &key];
+    for (mode, who) in [(0o600, None), (0o640, Some("its group")), (0o644, Some("everybody on this machine"))] {
+        let secrets = ["key.pem", "a.secret", "fourfold.toml"];
+        for name in secrets {
+            fs::set_permissions(certificate.path(name), Permissions::from_mode(mode)).unwrap();
+        }
+        let page = fourfold(&arguments).finish().succeeded().lines.join("\n");
+        for name in secrets {
+            let line =
+                page.lines().find(|line| line.contains("holds a secret") && line.contains(&certificate.file(name)));
+            assert_eq!(line.is_some(), who.is_some(), "{name} {mode:o}: {page}");
+            assert!(line.zip(who).is_none_or(|(line, who)| line.contains(who)), "{name} {mode:o}: {page}");
+        }
+        assert!(!page.contains(&format!("{} holds", certificate.file("cert.pem"))), "{page}");
+    }
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_in_the_log_at_the_start_and_at_a_reload() {
+    let certificate = Certificate::signed(ends_in(5), &["127.0.0.1"]);
+    let (cert, key, data) = (certificate.file("cert.pem"), certificate.file("key.pem"), certificate.file("data"));
+    let serving = ["serve", "--listen", "127.0.0.1:0", "--data-dir", &data, "--tls-cert", &cert, "--tls-key", &key];
+    let server = fourfold(&serving);
+    assert!(server.line().starts_with("listening on https://"));
+    let reload = || fourfold(&["reload", "--data-dir", &data]).finish().succeeded();
+    reload();
+    let fresh = Certificate::good();
+    for name in ["cert.pem", "key.pem"] {
+        fs::copy(fresh.path(name), certificate.path(name)).unwrap();
+    }
+    reload();
+    server.signal(Signal::TERM);
+    let log = server.finish().succeeded().stderr;
+    assert_eq!(log.matches("4 days left: renew it, then 'fourfold reload'").count(), 2, "{log}");
 }
 
 #[test]
