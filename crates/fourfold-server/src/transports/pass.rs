@@ -1,5 +1,7 @@
 //! What a WebSocket was let in with: it can be asked again for appends, ends, and can be renewed in-band.
 
+use std::net::IpAddr;
+
 use fourfold_access::{Credential, Place, Verb, Who};
 use fourfold_protocol::{Refusal, StreamName};
 use tokio::time::Instant;
@@ -71,11 +73,17 @@ impl Pass {
     }
 
     /// Takes another token. Errors: it is not good for this connection; nothing has changed then. Not cancel-safe in that it may have.
-    pub(crate) async fn renew(&mut self, token: &str, name: &StreamName, context: &Context) -> Result<(), Refusal> {
+    pub(crate) async fn renew(
+        &mut self,
+        token: &str,
+        name: &StreamName,
+        peer: Option<IpAddr>,
+        context: &Context,
+    ) -> Result<(), Refusal> {
         let access = &context.settings.access;
         // It was said on purpose, as in a header.
         let who = access.identify(Some(Credential { token, place: Place::Header })).await?;
-        let grant = access.judge(&who, self.verb, name.as_str(), None).await?;
+        let grant = access.judge(&who, self.verb, name.as_str(), peer).await?;
         if who.key() != self.who.key() {
             self.place = context.limits.token_connect(who.key())?;
         }

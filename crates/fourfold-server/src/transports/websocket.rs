@@ -387,9 +387,10 @@ impl Conversation {
     /// Goes on with another token, if it is good for what this connection does. The one before is in force until then, and after a refusal.
     async fn renew(&mut self, id: &str, token: &str) -> io::Result<()> {
         self.flush_answers().await?;
+        let peer = self.seat.caller().address();
         let answer = match &mut self.pass {
             None => message::renewed(id, None),
-            Some(pass) => match pass.renew(token, self.cursor.stream().name(), &self.context).await {
+            Some(pass) => match pass.renew(token, self.cursor.stream().name(), peer, &self.context).await {
                 Ok(()) => message::renewed(id, pass.left_ms(Instant::now())),
                 Err(refusal) => {
                     self.context.tally.refused(refusal.code);

@@ -1,8 +1,15 @@
 //! A token that ends while its bearer reads: told in time, and renewed where that can be.
 
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+    thread,
+};
+
+use fourfold_access::HookOptions;
 use serde_json::json;
 
-use super::{bearer, create, guarded, master, now, token};
+use super::{bearer, create, guarded, guarded_by, master, now, options, token};
 use crate::{
     harness::{Harness, url},
     http::Client,
@@ -112,6 +119,45 @@ fn a_websocket_renews_its_token_and_goes_on() {
     // The new one does not permit what the first did.
     socket.send(&json!({ "append": [8], "id": 5 }).to_string());
     assert_eq!(socket.json()["error"]["code"], "not-permitted");
+}
+
+/// Allows what is asked for from this machine, and nothing that comes from nowhere.
+fn hook_by_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("it listens");
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.expect("it is asked");
+            let (mut request, mut piece) = (Vec::new(), [0; 4096]);
+            let asked = loop {
+                let bytes = socket.read(&mut piece).expect("it goes on");
+                assert!(bytes > 0, "it ends too soon");
+                request.extend_from_slice(&piece[..bytes]);
+                let text = String::from_utf8_lossy(&request);
+                let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+                if let Ok(asked) = serde_json::from_str::<serde_json::Value>(body) {
+                    break asked;
+                }
+            };
+            let answer = json!({ "allow": asked["address"] == "127.0.0.1" }).to_string();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}", answer.len());
+            socket.write_all(format!("{head}\r\n\r\n{answer}").as_bytes()).expect("it is taken");
+        }
+    });
+    address
+}
+
+#[test]
+fn a_renewal_is_judged_with_the_address_that_it_comes_from() {
+    let mut rules = options();
+    rules.hook = Some(HookOptions::new(format!("http://{}/", hook_by_address()).parse().expect("a URL")));
+    let harness = guarded_by(rules, |_| {});
+    create(&harness, "a");
+    let mut socket = websocket(&harness, &token(&json!({})), "offset=-1");
+    assert_eq!(socket.json()["upToDate"], true);
+    socket.send(&json!({ "token": token(&json!({ "sub": "bob" })), "id": 1 }).to_string());
+    let renewed = socket.json();
+    assert!(renewed["ack"]["tokenExpiresInMs"].is_u64(), "{renewed}");
 }
 
 #[test]
