@@ -146,7 +146,7 @@ async fn answer(
     let units = body.max(ANSWER_BYTES_MAX).div_ceil(UNIT_BYTES).min(outstanding);
     let permit = room.acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX)).await;
     let mut permit = permit.expect("nobody closes it");
-    let told = Told::of(&request);
+    let told = Told::of(&request, caller);
     let reply = match check(request, caller, context) {
         Ok(request) => routes::answer(request, caller.address(), context).await,
         Err(refusal) => refusal.into(),

@@ -57,7 +57,7 @@ async fn serve(socket: Socket, unread: Bytes, head_by: Instant, context: Arc<Con
             let caller = context.limits.caller_of(request.headers(), &peer);
             let is_behind = peer.is_proxy();
             Box::pin(async move {
-                let told = refusals::Told::of(&request);
+                let told = refusals::Told::of(&request, &caller);
                 let reply = match request::admit(&request, &caller, &context) {
                     Ok(()) => routes::answer(request, caller.address(), &context).await,
                     Err(refusal) => refusal.into(),

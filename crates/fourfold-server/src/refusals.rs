@@ -1,10 +1,14 @@
-//! What becomes of a request is counted, and a refusal is a line in the log: of the request only its method and path, never its query, which may be a token.
+//! What becomes of a request is counted, and a refusal is a line in the log: from which address, as the limits know it, and of the request only its method
+//! and path, never its query, which may be a token.
+
+use std::net::IpAddr;
 
 use fourfold_protocol::Code;
 use http::{Method, Request, StatusCode, Uri};
 
 use crate::{
     answer::{Answer, Refused},
+    caller::Caller,
     connection::Reply,
     tally::{Tally, Wish},
 };
@@ -15,12 +19,14 @@ pub(crate) struct Told {
     wish: Wish,
     method: Method,
     uri: Uri,
+    /// Who asks, behind whichever proxies are trusted; `None` for those who share an account, as there are too many.
+    peer: Option<IpAddr>,
 }
 
 impl Told {
-    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+    pub(crate) fn of<B>(request: &Request<B>, caller: &Caller) -> Self {
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        Self { wish: Wish::of(&method, uri.path()), method, uri }
+        Self { wish: Wish::of(&method, uri.path()), method, uri, peer: caller.address() }
     }
 
     /// This is what it got. Of an append that is not acknowledged yet nothing is told.
@@ -43,9 +49,10 @@ impl Told {
     /// What an operator can do something about is told at `info`, what a client has done wrong at `debug`.
     fn log(&self, code: Code, status: StatusCode) {
         let (method, path, code, status) = (&self.method, self.uri.path(), code.as_str(), status.as_u16());
+        let peer = self.peer.map(tracing::field::display);
         match status {
-            401 | 403 | 429 | 500.. => tracing::info!(%method, path, code, status, "refused"),
-            _ => tracing::debug!(%method, path, code, status, "refused"),
+            401 | 403 | 429 | 500.. => tracing::info!(%method, path, code, status, peer, "refused"),
+            _ => tracing::debug!(%method, path, code, status, peer, "refused"),
         }
     }
 }

@@ -85,7 +85,7 @@ impl Plain {
 
     /// What it gets, and whether the client will send another request behind it.
     pub(crate) async fn answer(self, context: Arc<Context>, caller: Arc<Caller>) -> (Reply, bool) {
-        let (goes_on, told) = (keeps_alive(&self.request), Told::of(&self.request));
+        let (goes_on, told) = (keeps_alive(&self.request), Told::of(&self.request, &caller));
         let reply = self.readable_reply(&context, &caller, &mut None).await;
         (counted(reply, told, context), goes_on)
     }
@@ -97,7 +97,7 @@ impl Plain {
         caller: Arc<Caller>,
         asking: Asking,
     ) -> (Reply, bool) {
-        let (goes_on, told) = (keeps_alive(&self.request), Told::of(&self.request));
+        let (goes_on, told) = (keeps_alive(&self.request), Told::of(&self.request, &caller));
         let mut grounds = None;
         let reply = self.readable_reply(&context, &caller, &mut grounds).await;
         if let (Reply::Whole(answer), Some(grounds), true) = (&reply, grounds, goes_on) {

@@ -159,6 +159,30 @@ fn systemd_is_told_what_happens() {
 }
 
 #[test]
+fn a_refusal_is_logged_with_the_address_that_it_was_for() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (config, data) = (dir.path().join("fourfold.toml"), dir.path().join("data"));
+    let refused = |proxies: &str| {
+        fs::write(&config, format!("log = 'fourfold_server=debug'\n{proxies}")).expect("it is written");
+        let (running, address, _) = serve(&config, &data, &[]);
+        // The first is plain, the others are for hyper; over a WebSocket it is the handshake that is refused.
+        let rest = "host: x\r\nconnection: close\r\nx-forwarded-for: 203.0.113.9\r\n";
+        for head in ["GET /v1/stream/none", "DELETE /v1/stream/none", "POST /v1/call/none"] {
+            let answer = run(exchange(&address, &format!("{head} HTTP/1.1\r\n{rest}\r\n")));
+            assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        }
+        running.signal(Signal::TERM);
+        running.finish().succeeded().stderr
+    };
+    for (proxies, peer) in [("", "peer=127.0.0.1"), ("trusted-proxies = '127.0.0.0/8'\n", "peer=203.0.113.9")] {
+        let log = refused(proxies);
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("refused")).collect();
+        assert_eq!(lines.len(), 3, "{log}");
+        assert!(lines.iter().all(|line| line.contains(peer)), "{peer}: {log}");
+    }
+}
+
+#[test]
 fn neither_tokens_nor_records_are_in_the_log_at_any_level() {
     const SECRETS: [&str; 5] = ["sEcRetHeAdEr", "sEcRetCoOkIe", "sEcRetQuErY", "sEcRetPrOtOcOl", "sEcRetReCoRd"];
     let [header, cookie, query, protocol, record] = SECRETS;
