@@ -25,7 +25,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the server; prints 'listening on http://ADDRESS' when it is ready
     Serve(Flags),
-    /// Run the server and feed it this machine's vitals, four records a second, as the stream 'demo/vitals'
+    /// Run the server, open to everybody, and feed it this machine's vitals, four records a second, as the stream 'demo/vitals'
     Demo(Flags),
     /// Hash and compress every file under a folder, or under one that is made, telling the progress in lines of JSON: the
     /// demo's heavy task

@@ -124,6 +124,7 @@ impl CommandError {
             Self::Call(error) => error.status(),
             Self::Copy(error) => error.status(),
             Self::Check(check::CheckError::Config(_) | check::CheckError::Nobody) => 2,
+            Self::Serve(serve::ServeError::DemoAccess) => 2,
             Self::Config(_) | Self::Append(Append::Address(_) | Append::NoLines(_)) => 2,
             Self::Token(Token::Config(_) | Token::Usage(_) | Token::Unsigned(_) | Token::Access(_)) => 2,
             Self::Tail(Tail::Address(_) | Tail::Refused(_)) => 2,

@@ -75,6 +75,11 @@ pub(crate) enum ServeError {
     /// The certificate cannot be used.
     #[error("tls-cert, tls-key: {}", said(.0))]
     Tls(#[from] TlsError),
+    /// The demo and rules.
+    #[error(
+        "the demo is open to everybody: neither its page nor what feeds it shows a token, so [access] would refuse them; leave that section out, or run 'fourfold serve'"
+    )]
+    DemoAccess,
     /// The machine denies what a server needs.
     #[error("the server cannot run: {0}")]
     Run(io::Error),

@@ -51,7 +51,13 @@ const NOTICES_MAX: usize = 64;
 
 /// Runs the command: the server on this thread, until it ends; the rest on another.
 pub(crate) fn demo(source: Source) -> Result<(), ServeError> {
+    if source.config.access.is_some() {
+        return Err(ServeError::DemoAccess);
+    }
     let source = source.with(|config| {
+        if config.access.take().is_some() {
+            tell("the demo is open to everybody: [access] is left aside until it is started as 'fourfold serve'"); // It came by a reload.
+        }
         match tasks::call() {
             Ok(call) => drop(config.calls.insert(tasks::CALL.to_owned(), call)),
             Err(error) => tell(&format!("the demo has no tasks: {error}")),

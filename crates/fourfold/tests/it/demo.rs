@@ -18,6 +18,16 @@ fn start(data: &str) -> (Running, String) {
     (demo, url)
 }
 
+#[test]
+fn a_demo_with_rules_says_why_it_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("fourfold.toml");
+    std::fs::write(&config, "engine = 'memory'\n[access.anonymous]\nread = ['**']\n").unwrap();
+    let finished = fourfold(&["demo", "--listen", "127.0.0.1:0", "--config", config.to_str().unwrap()]).finish();
+    assert!(finished.failed().contains("leave that section out, or run 'fourfold serve'"), "{}", finished.stderr);
+    assert_eq!(finished.code, Some(2));
+}
+
 /// A demo that has begun: the address of its relay, too.
 async fn started(data: &str) -> (Running, String, String) {
     let (demo, url) = start(data);
