@@ -32,7 +32,6 @@ const GROWTH_KIB_EACH: u64 = 40;
 const STREAM: &str = "/v1/stream/good";
 
 #[test]
-#[ignore = "by hand, on a quiet machine and an optimised build: in a debug build one compression bomb takes seconds of the shard"]
 fn a_hostile_crowd_costs_bounded_memory_and_a_well_behaved_client_loses_nothing() {
     let crowd = usize::try_from(asked_for("FOURFOLD_HOSTILE").unwrap_or(150)).expect("a number of sockets");
     let server = Server::start_with(&["--body-max", "1MiB", "--bodies-max", "64MiB", "--unsent-max", "64MiB"]);
