@@ -17,7 +17,7 @@ use fourfold_protocol::{Epoch, Record, StreamName};
 use fourfold_stream::{
     Admission, Append, AppendError, Appended, Batch, Create, CreateError, Created, Engine, ForkError, ForkWish, Head,
     Limit, Listed, Listing, OpenError, Pending, ProducerState, ReadError, Relay, Retention, Stream, StreamConfig,
-    Streams, Tail, Unavailable, admission::admit, cursor::within, fork::runs,
+    Streams, Tail, Unavailable, admission::admit, cursor::within, fork::runs, stages::Moment,
 };
 
 use crate::{
@@ -96,7 +96,10 @@ impl Engine for MemoryEngine {
     }
 
     fn append(&self, stream: &Arc<Stream>, append: Append) -> Pending<Result<Appended, AppendError>> {
-        Box::pin(ready(self.shared.append(stream, append)))
+        let stages = append.stages.clone();
+        let appended = self.shared.append(stream, append);
+        stages.committed();
+        Box::pin(ready(appended))
     }
 
     fn read(&self, stream: &Arc<Stream>, from: u64, limit: Limit) -> Pending<Result<Batch, ReadError>> {
@@ -285,6 +288,7 @@ impl Shared {
 
     fn append(&self, stream: &Arc<Stream>, append: Append) -> Result<Appended, AppendError> {
         let mut state = self.state();
+        append.stages.taken(Moment::now());
         let log = self.find(&mut state, stream.name(), Some(stream.epoch())).ok_or(AppendError::NotFound)?;
         let now = now_ms();
         log.used_ms = now;

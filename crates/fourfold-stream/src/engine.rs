@@ -10,7 +10,7 @@ use bytes::Bytes;
 use fourfold_protocol::{Epoch, Offset, Record, Segment, StreamName};
 
 use crate::{
-    Stream, Streams,
+    Stages, Stream, Streams,
     fork::{Fork, ForkWish},
     meter::Distribution,
 };
@@ -183,6 +183,8 @@ pub struct Append {
     pub content_type: Option<String>,
     /// With `close`: how what the stream tells of has ended, a JSON object of at most [`NOTE_BYTES_MAX`]. Told wherever the end is told.
     pub ending: Option<Arc<str>>,
+    /// Where the engine notes how far it has come.
+    pub stages: Stages,
 }
 
 /// Who appends, and the how-manieth append of theirs this is.

@@ -18,6 +18,7 @@
 //! - [`watch`]: tells one observer of every stream that moves, and costs nothing while there is none
 //! - [`listing`]: which streams a client may see
 //! - [`meter`]: counts for whoever watches the server
+//! - [`stages`]: how far an append has come, for whoever traces it
 
 pub mod admission;
 pub mod cursor;
@@ -29,6 +30,7 @@ pub mod meter;
 pub mod pace;
 pub mod relay;
 mod sleepers;
+pub mod stages;
 pub mod standing;
 pub mod stream;
 pub mod streams;
@@ -44,6 +46,7 @@ pub use fork::{Fork, ForkWish};
 pub use fourfold_protocol::{Portion, Segment};
 pub use frame::{Dialect, Frame};
 pub use relay::{Relay, RelayTask, Shard};
+pub use stages::Stages;
 pub use standing::Standing;
 pub use stream::{Stream, Tail};
 pub use streams::Streams;

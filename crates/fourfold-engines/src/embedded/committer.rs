@@ -11,7 +11,9 @@ use std::{
 
 use bytes::Bytes;
 use fourfold_protocol::StreamName;
-use fourfold_stream::{Append, AppendError, Appended, Create, CreateError, Created, OpenError, Stream, Unavailable};
+use fourfold_stream::{
+    Append, AppendError, Appended, Create, CreateError, Created, OpenError, Stream, Unavailable, stages::Moment,
+};
 
 use super::{
     Durability,
@@ -104,6 +106,7 @@ impl Committer {
 
     /// Whether the sweep has more to do at once.
     fn commit(&mut self, ops: Vec<Op>, sweeping: bool) -> bool {
+        let taken = Moment::now();
         let bytes = ops.iter().map(Op::bytes).sum::<usize>() as u64;
         let records = ops.iter().map(Op::records).sum::<usize>() as u64;
         let room = self.room(bytes);
@@ -120,7 +123,10 @@ impl Committer {
             match op {
                 Op::Create(name, wish, answer) => group.create(&name, wish, answer),
                 Op::Open(name, answer) => group.open(&name, answer),
-                Op::Append(stream, append, answer) => group.append(stream, append, answer),
+                Op::Append(stream, append, answer) => {
+                    append.stages.taken(taken);
+                    group.append(stream, append, answer);
+                }
                 Op::Delete(stream, answer) => group.delete(&stream, answer),
             }
         }

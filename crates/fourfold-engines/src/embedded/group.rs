@@ -8,7 +8,7 @@ use bytes::Bytes;
 use fourfold_protocol::{Epoch, Record, StreamName};
 use fourfold_stream::{
     Admission, Append, AppendError, Appended, Create, CreateError, Created, OpenError, ProducerState, Retention,
-    Stream, Tail, Unavailable, admission::admit,
+    Stages, Stream, Tail, Unavailable, admission::admit,
 };
 
 use super::{
@@ -86,7 +86,7 @@ impl<'a> Group<'a> {
 
     pub(crate) fn create(&mut self, name: &StreamName, wish: Create, answer: Answer<Result<Created, CreateError>>) {
         match self.judge_create(name, wish) {
-            Err(error) => self.answer(answer, Err(error)),
+            Err(error) => self.answer(answer, Stages::default(), Err(error)),
             Ok((life, records, fresh)) => {
                 let around = self.around.clone();
                 self.outcomes.push(Box::new(move |durable| {
@@ -168,15 +168,17 @@ impl<'a> Group<'a> {
         append: Append,
         answer: Answer<Result<Appended, AppendError>>,
     ) {
+        let stages = append.stages.clone();
         let judged = self.judge_append(&stream, append);
         let around = self.around.clone();
         match judged {
-            Err(error) => self.answer(answer, Err(error)),
+            Err(error) => self.answer(answer, stages, Err(error)),
             Ok((None, done)) => {
                 self.around.timers.renew(&stream, self.now);
-                self.answer(answer, Ok(done));
+                self.answer(answer, stages, Ok(done));
             }
             Ok((Some((life, records)), done)) => self.outcomes.push(Box::new(move |durable| {
+                stages.committed();
                 let done = durable.map(|()| {
                     let head = &life.log.head;
                     life.tell(&around.timers);
@@ -223,7 +225,7 @@ impl<'a> Group<'a> {
             Ok(None) if self.is_gone(&name) && self.names[&name] == Some(epoch) => Err(OpenError::Gone),
             Ok(_) => Err(OpenError::NotFound),
         };
-        self.answer(answer, ended);
+        self.answer(answer, Stages::default(), ended);
     }
 
     /// Stages records, the producer's state and the head, after admission.
@@ -388,9 +390,11 @@ impl<'a> Group<'a> {
     fn answer<T: Send + 'static, E: From<Unavailable> + Send + 'static>(
         &mut self,
         answer: Answer<Result<T, E>>,
+        stages: Stages,
         result: Result<T, E>,
     ) {
         self.outcomes.push(Box::new(move |durable| {
+            stages.committed();
             let _ = answer.send(durable.map_err(|why| why.clone().into()).and(result));
         }));
     }
