@@ -38,6 +38,7 @@ use crate::{
     line, request,
     socket::Socket,
     tally::Way,
+    trace::HandedOver,
     transports::{Live, long_poll::LongPoll},
 };
 
@@ -271,24 +272,27 @@ impl Connection {
                 Reply::Live(_) => unreachable!("a POST is not a read"),
             });
         }
-        let mut due = Vec::new();
+        let (mut due, mut handed_over) = (Vec::new(), HandedOver::default());
         while let Some(first) = waiting.front_mut() {
-            let answer = match poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx))).await {
+            let mut answer = match poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx))).await {
                 Poll::Ready(answer) => answer,
                 // What is due goes before anything is waited for.
                 Poll::Pending if !due.is_empty() => {
                     line::write_all(&self.socket, std::mem::take(&mut due)).await?;
+                    handed_over.now();
                     continue;
                 }
                 Poll::Pending => first.await,
             };
             waiting.pop_front();
             goes_on = goes_on && !(waiting.is_empty() && self.context.drain.begun());
+            handed_over.soon(&mut answer);
             let (head, body) = answer::whole(answer, waiting.is_empty() && !goes_on);
             due.extend_from_slice(&head);
             due.extend_from_slice(&body);
         }
         line::write_all(&self.socket, due).await?;
+        handed_over.now();
         Ok(goes_on)
     }
 

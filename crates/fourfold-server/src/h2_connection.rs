@@ -132,7 +132,7 @@ async fn serve(socket: Socket, unread: Bytes, context: Arc<Context>, seat: Seat)
 }
 
 async fn answer(
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     caller: &Arc<Caller>,
     is_behind: bool,
     context: &Arc<Context>,
@@ -146,12 +146,12 @@ async fn answer(
     let units = body.max(ANSWER_BYTES_MAX).div_ceil(UNIT_BYTES).min(outstanding);
     let permit = room.acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX)).await;
     let mut permit = permit.expect("nobody closes it");
-    let told = Told::of(&request, caller);
+    let told = Told::of(&mut request, caller, context);
     let reply = match check(request, caller, context) {
         Ok(request) => routes::answer(request, caller.address(), context).await,
         Err(refusal) => refusal.into(),
     };
-    let (reply, held) = match reply {
+    let (mut reply, held) = match reply {
         Reply::Appending(answering) => (Reply::Whole(answering.await), None),
         Reply::Live(live) if is_behind => match context.limits.connect(caller) {
             Ok(held) => (Reply::Live(live), Some(held)),
@@ -159,7 +159,7 @@ async fn answer(
         },
         other => (other, None),
     };
-    told.answered(&reply, &context.tally);
+    told.answered(&mut reply, &context.tally);
     let mut answer = match reply {
         Reply::Appending(_) => unreachable!("it was awaited above"),
         Reply::Whole(answer) => answer.map(Body::from),

@@ -51,13 +51,13 @@ async fn serve(socket: Socket, unread: Bytes, head_by: Instant, context: Arc<Con
     let service = {
         let (taken, context, exchange) = (Arc::clone(&taken), Arc::clone(&context), Arc::clone(&exchange));
         let peer = Arc::clone(seat.peer());
-        service_fn(move |request: Request<Incoming>| {
+        service_fn(move |mut request: Request<Incoming>| {
             exchange.request();
             let (taken, context, exchange) = (Arc::clone(&taken), Arc::clone(&context), Arc::clone(&exchange));
             let caller = context.limits.caller_of(request.headers(), &peer);
             let is_behind = peer.is_proxy();
             Box::pin(async move {
-                let told = refusals::Told::of(&request, &caller);
+                let told = refusals::Told::of(&mut request, &caller, &context);
                 let reply = match request::admit(&request, &caller, &context) {
                     Ok(()) => routes::answer(request, caller.address(), &context).await,
                     Err(refusal) => refusal.into(),
@@ -69,11 +69,11 @@ async fn serve(socket: Socket, unread: Bytes, head_by: Instant, context: Arc<Con
                     },
                     other => (other, None),
                 };
-                let reply = match reply {
+                let mut reply = match reply {
                     Reply::Appending(answering) => Reply::Whole(answering.await),
                     other => other,
                 };
-                told.answered(&reply, &context.tally);
+                told.answered(&mut reply, &context.tally);
                 match reply {
                     Reply::Appending(_) => unreachable!("it was awaited above"),
                     Reply::Whole(mut answer) => {

@@ -7,6 +7,7 @@
 //!                               ├─ control    subscriptions (a crate of their own)
 //!                               └─ extra      what the one who mounts the server adds
 //! operator ─ health, metrics ◄─ tally (what each shard counts)
+//! trace (how far an append has come) ─► whoever mounts the server, with the feature `traces`
 //! ```
 //!
 //! ```no_run
@@ -63,6 +64,7 @@ mod timestamp;
 mod tls;
 mod tls_connection;
 mod tls_socket;
+mod trace;
 mod transports;
 pub mod websocket;
 mod wire;
@@ -81,3 +83,6 @@ pub use operator::Operator;
 pub use server::{Connections, Liveness, Server};
 pub use settings::Settings;
 pub use tls::{Tls, TlsError};
+pub use trace::Traces;
+#[cfg(feature = "traces")]
+pub use trace::{Telling, Traced, Tracer};

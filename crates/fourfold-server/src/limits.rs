@@ -271,6 +271,24 @@ pub const PROBE_AGE_MAX: Duration = Duration::from_secs(1);
 /// How many records of such proofs are kept. One is enough; a few tell whoever looks what was there.
 pub const PROBE_RECORDS_MAX: u64 = 8;
 
+/// Spans of traced appends that wait for the collector; each append has four. Those beyond are dropped, and the log says that, and at the end how many. At about 1 KB each.
+pub const TRACE_SPANS_WAITING_MAX: usize = 2_048;
+
+/// Spans that are sent to the collector at once.
+pub const TRACE_SPANS_SENT_MAX: usize = 512;
+
+/// How long the collector may take for those; then they are dropped. `OTEL_EXPORTER_OTLP_TIMEOUT` may say less.
+pub const TRACE_EXPORT_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// What is read of the collector's answer, in bytes.
+pub const TRACE_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a server that ends waits for the spans that are left to be sent.
+pub const TRACE_FLUSH_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The longest `tracestate` that is passed on, in bytes: as much as W3C wants to be; each span that waits holds one.
+pub const TRACE_STATE_BYTES_MAX: usize = 512;
+
 #[cfg(test)]
 mod tests {
     /// Rows for the constants above, from their own words: those that can be set, and those that cannot.

@@ -31,6 +31,7 @@ use crate::{
     quota,
     routes::STREAMS,
     timestamp,
+    trace::Trace,
 };
 
 /// A request's body.
@@ -302,7 +303,8 @@ pub(crate) async fn begin(
     }
     let has_records = !records.is_empty();
     context.quota.look(who, &stream, bytes_of(&records), &*context.engine, &context.limits).await?;
-    let appending = append(&stream, Append { records, producer, seq, close, ..Append::default() }, who, context);
+    let wish = Append { records, producer, seq, close, ..Append::default() };
+    let appending = append(&stream, wish, who, Trace::along(&parts.extensions), context);
     Ok(async move {
         let done = appending.await?;
         let is_new = done.producer.is_some() && !done.duplicate && has_records;
@@ -334,8 +336,9 @@ pub(crate) async fn delete(name: &StreamName, context: &Context) -> Result<Answe
 /// Appends, for every transport that can. The append takes its place in the order at once, before the future is polled.
 pub(crate) fn append(
     stream: &Arc<Stream>,
-    append: Append,
+    mut append: Append,
     who: &Who,
+    trace: Trace,
     context: &Context,
 ) -> impl Future<Output = Result<Appended, Refusal>> + Send + use<> {
     let begun = Instant::now();
@@ -345,6 +348,7 @@ pub(crate) fn append(
     let pending = match judged.and_then(|()| context.quota.take(who, stream, bytes, &context.limits)) {
         Ok(room) => {
             let room = room.map(|room| (room, Arc::clone(&context.quota)));
+            trace.asks(records, bytes, &mut append);
             Ok((stream.answer(context.shard, context.engine.append(stream, append)), room))
         }
         Err(refusal) => Err(refusal),
@@ -353,6 +357,9 @@ pub(crate) fn append(
     async move {
         let (pending, room) = pending?;
         let appended = pending.await;
+        if let Ok(appended) = &appended {
+            trace.appended(appended);
+        }
         if appended.as_ref().is_ok_and(|appended| !appended.duplicate) {
             tally.appended(records, bytes, u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
         } else if let Some((room, quota)) = room {

@@ -10,27 +10,32 @@ use crate::{
     answer::{Answer, Refused},
     caller::Caller,
     connection::Reply,
+    context::Context,
     tally::{Tally, Wish},
+    trace::Trace,
 };
 
 /// What is told of a request, from before it is answered.
-#[derive(Debug)]
 pub(crate) struct Told {
     wish: Wish,
     method: Method,
     uri: Uri,
     /// Who asks, behind whichever proxies are trusted; `None` for those who share an account, as there are too many.
     peer: Option<IpAddr>,
+    trace: Trace,
 }
 
 impl Told {
-    pub(crate) fn of<B>(request: &Request<B>, caller: &Caller) -> Self {
+    /// An append may be traced from here on.
+    pub(crate) fn of<B>(request: &mut Request<B>, caller: &Caller, context: &Context) -> Self {
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        Self { wish: Wish::of(&method, uri.path()), method, uri, peer: caller.address() }
+        let wish = Wish::of(&method, uri.path());
+        let trace = if wish == Wish::Append { Trace::begin(request, context) } else { Trace::default() };
+        Self { wish, method, uri, peer: caller.address(), trace }
     }
 
     /// This is what it got. Of an append that is not acknowledged yet nothing is told.
-    pub(crate) fn answered(&self, reply: &Reply, tally: &Tally) {
+    pub(crate) fn answered(&self, reply: &mut Reply, tally: &Tally) {
         match reply {
             Reply::Whole(answer) => self.whole(answer, tally),
             Reply::Live(live) => tally.answered(self.wish, live.status()),
@@ -38,7 +43,8 @@ impl Told {
         }
     }
 
-    pub(crate) fn whole(&self, answer: &Answer, tally: &Tally) {
+    pub(crate) fn whole(&self, answer: &mut Answer, tally: &Tally) {
+        self.trace.answered(answer);
         tally.answered(self.wish, answer.status());
         if let Some(Refused(code)) = answer.extensions().get() {
             tally.refused(*code);

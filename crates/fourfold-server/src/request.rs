@@ -84,20 +84,20 @@ impl Plain {
     }
 
     /// What it gets, and whether the client will send another request behind it.
-    pub(crate) async fn answer(self, context: Arc<Context>, caller: Arc<Caller>) -> (Reply, bool) {
-        let (goes_on, told) = (keeps_alive(&self.request), Told::of(&self.request, &caller));
+    pub(crate) async fn answer(mut self, context: Arc<Context>, caller: Arc<Caller>) -> (Reply, bool) {
+        let (goes_on, told) = (keeps_alive(&self.request), Told::of(&mut self.request, &caller, &context));
         let reply = self.readable_reply(&context, &caller, &mut None).await;
         (counted(reply, told, context), goes_on)
     }
 
     /// The same, and the shard learns from it.
     pub(crate) async fn answer_and_learn(
-        self,
+        mut self,
         context: Arc<Context>,
         caller: Arc<Caller>,
         asking: Asking,
     ) -> (Reply, bool) {
-        let (goes_on, told) = (keeps_alive(&self.request), Told::of(&self.request, &caller));
+        let (goes_on, told) = (keeps_alive(&self.request), Told::of(&mut self.request, &caller, &context));
         let mut grounds = None;
         let reply = self.readable_reply(&context, &caller, &mut grounds).await;
         if let (Reply::Whole(answer), Some(grounds), true) = (&reply, grounds, goes_on) {
@@ -138,14 +138,14 @@ impl Plain {
 }
 
 /// The same, and it is counted what the request got; of an append, once it has it.
-fn counted(reply: Reply, told: Told, context: Arc<Context>) -> Reply {
+fn counted(mut reply: Reply, told: Told, context: Arc<Context>) -> Reply {
     let Reply::Appending(answering) = reply else {
-        told.answered(&reply, &context.tally);
+        told.answered(&mut reply, &context.tally);
         return reply;
     };
     Reply::Appending(Box::pin(async move {
-        let answer = answering.await;
-        told.whole(&answer, &context.tally);
+        let mut answer = answering.await;
+        told.whole(&mut answer, &context.tally);
         answer
     }))
 }

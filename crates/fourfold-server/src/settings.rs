@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    Access, CallOptions, Extra, LimitOptions, Origins, SubscriptionOptions, Tls,
+    Access, CallOptions, Extra, LimitOptions, Origins, SubscriptionOptions, Tls, Traces,
     limits::{BODY_BYTES_MAX_DEFAULT, BODY_WAIT_MAX, HEAD_WAIT_MAX, LONG_POLL_WAIT_DEFAULT},
 };
 
@@ -34,6 +34,8 @@ pub struct Settings {
     pub origins: Origins,
     /// Speak TLS, and only TLS, with this certificate.
     pub tls: Option<Tls>,
+    /// Who traces appends.
+    pub traces: Traces,
     /// Answers beside the streams.
     pub extra: Option<Arc<dyn Extra>>,
 }
@@ -53,6 +55,7 @@ impl Default for Settings {
             access: Access::open(),
             origins: Origins::default(),
             tls: None,
+            traces: Traces::default(),
             extra: None,
         }
     }

@@ -17,6 +17,7 @@ use crate::{
     known_polls::Grounds,
     query::{Live, Query},
     timestamp,
+    trace::Parent,
     transports::{
         Reader,
         form::{self, Form},
@@ -66,7 +67,8 @@ pub(crate) async fn get<B: Body>(
         let mut reader = Reader::new(request, &query, cursor, &admitted, &context.limits)?.beating(&query)?;
         let place = reader.leave.take().and_then(|leave| leave.into_place());
         let pass = Pass::of(admitted, place, access::reading(request), context);
-        return Ok(websocket::begin(handshake, reader, pass));
+        let parent = Parent::of(request.headers(), context);
+        return Ok(websocket::begin(handshake, reader, pass, parent));
     }
     if events {
         let cursor = match last_event_id(request) {

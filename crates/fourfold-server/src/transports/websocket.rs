@@ -35,6 +35,7 @@ use crate::{
     line::Stalled,
     publish,
     tally::{Tally, Way},
+    trace::{HandedOver, Parent, Trace},
     websocket::{Handshake, Socket, encode},
 };
 
@@ -45,11 +46,13 @@ pub(crate) struct WebSocket {
     heartbeat: Option<Heartbeat>,
     /// There unless everybody may do everything.
     pass: Option<Box<Pass>>,
+    /// What its appends are a part of.
+    parent: Parent,
 }
 
-pub(crate) fn begin(handshake: Handshake, reader: Reader, pass: Option<Pass>) -> Reply {
+pub(crate) fn begin(handshake: Handshake, reader: Reader, pass: Option<Pass>, parent: Parent) -> Reply {
     let Reader { cursor, heartbeat, .. } = reader;
-    Reply::Live(Box::new(Live::WebSocket(WebSocket { cursor, handshake, heartbeat, pass: pass.map(Box::new) })))
+    Reply::Live(Box::new(Live::WebSocket(WebSocket { cursor, handshake, heartbeat, pass: pass.map(Box::new), parent })))
 }
 
 /// How the connection ends.
@@ -71,8 +74,16 @@ impl WebSocket {
         let Handshake { accept, agreed, protocol } = self.handshake;
         let socket = Socket::on(socket, unread, agreed, context.settings.body_bytes_max);
         let pulse = self.heartbeat.map(|heartbeat| Box::new(Pulse::new(heartbeat, Instant::now())));
-        let mut conversation =
-            Conversation { cursor: self.cursor, socket, appends: None, pulse, pass: self.pass, context, seat };
+        let mut conversation = Conversation {
+            cursor: self.cursor,
+            socket,
+            appends: None,
+            pulse,
+            pass: self.pass,
+            parent: self.parent,
+            context,
+            seat,
+        };
         // A block and not an async fn: that would keep its arguments twice.
         let head = conversation.socket.write_some(&switching(&accept, agreed, protocol));
         async move {
@@ -101,6 +112,7 @@ struct Conversation {
     pulse: Option<Box<Pulse>>,
     /// There unless everybody may do everything.
     pass: Option<Box<Pass>>,
+    parent: Parent,
     context: Arc<Context>,
     seat: Seat,
 }
@@ -167,6 +179,7 @@ impl Conversation {
                 Woken::Moved => {}
                 Woken::Answers(answers) => {
                     Box::pin(self.socket.write(answers)).await?;
+                    self.handed_over();
                     self.spoke();
                 }
                 Woken::Event(event) => {
@@ -341,6 +354,7 @@ impl Conversation {
         if let Ok(message::Request { id, token: Some(token), .. }) = &request {
             return self.renew(id, token).await;
         }
+        let trace = self.parent.begin(&self.context);
         let permitted = match &self.pass {
             Some(pass) if request.is_ok() => {
                 let access = &self.context.settings.access;
@@ -360,15 +374,15 @@ impl Conversation {
                 (request.id, Box::pin(ready(Err(Refusal::new(Code::InvalidMessage, detail)))))
             }
             Ok(request) => {
-                match counted(self.cursor.stream(), &request.records, self.who(), self.seat.caller(), &self.context)
-                    .await
-                {
+                let counting = counted(stream, &request.records, self.who(), self.seat.caller(), &self.context);
+                match counting.await {
                     Err(refusal) => (request.id, Box::pin(ready(Err(refusal)))),
                     Ok(()) => {
                         let producer = request.producer.map(|(id, epoch, seq)| Producer { id, epoch, seq });
                         let (records, close) = (request.records, request.close);
                         let append = Append { records, producer, close, ..Append::default() };
-                        (request.id, Box::pin(publish::append(self.cursor.stream(), append, self.who(), &self.context)))
+                        let appending = publish::append(stream, append, self.who(), trace.clone(), &self.context);
+                        (request.id, Box::pin(appending))
                     }
                 }
             }
@@ -376,7 +390,7 @@ impl Conversation {
         let appends = self.appends.get_or_insert_with(|| {
             Box::new(Appends::of(self.cursor.stream().clone(), Arc::clone(&self.context.tally)))
         });
-        appends.waiting.push_back((id, pending));
+        appends.waiting.push_back((id, trace, pending));
         Ok(())
     }
 
@@ -421,8 +435,16 @@ impl Conversation {
         while self.appends.as_ref().is_some_and(|appends| !appends.waiting.is_empty()) {
             let answers = next_answers(self.appends.as_deref_mut()).await;
             self.socket.write(answers).await?;
+            self.handed_over();
         }
         Ok(())
+    }
+
+    /// The answers that were due are written.
+    fn handed_over(&mut self) {
+        if let Some(appends) = &mut self.appends {
+            appends.handed_over.now();
+        }
     }
 
     async fn deleted(&mut self) -> io::Result<CloseCode> {
@@ -474,19 +496,22 @@ async fn counted(
 struct Appends {
     stream: Arc<fourfold_stream::Stream>,
     tally: Arc<Tally>,
-    waiting: VecDeque<(String, Answering)>,
+    waiting: VecDeque<(String, Trace, Answering)>,
+    handed_over: HandedOver,
 }
 
 impl Appends {
     fn of(stream: Arc<fourfold_stream::Stream>, tally: Arc<Tally>) -> Self {
-        Self { stream, tally, waiting: VecDeque::new() }
+        Self { stream, tally, waiting: VecDeque::new(), handed_over: HandedOver::default() }
     }
 
     /// The answers that are due, in order, as frames behind each other.
     fn poll(&mut self, cx: &mut Waker<'_>) -> Poll<Vec<u8>> {
         let mut frames = Vec::new();
-        while let Some((id, pending)) = self.waiting.front_mut() {
+        while let Some((id, trace, pending)) = self.waiting.front_mut() {
             let Poll::Ready(result) = pending.as_mut().poll(cx) else { break };
+            trace.answered_by_message(&result);
+            self.handed_over.soon_by_message(std::mem::take(trace));
             let answer = match result {
                 Ok(done) => message::ack(id, self.stream.offset(done.next), done.closed, done.duplicate),
                 Err(refusal) => {
@@ -602,7 +627,13 @@ mod tests {
         let (tcp, _) = listener.accept().await.unwrap();
         let pings = [0x89, 0x80, 0, 0, 0, 0].repeat(1_000);
         let handshake = Handshake { accept: String::new(), agreed: None, protocol: None };
-        let websocket = WebSocket { cursor: Cursor::new(stream, 0, shard), handshake, heartbeat: None, pass: None };
+        let websocket = WebSocket {
+            cursor: Cursor::new(stream, 0, shard),
+            handshake,
+            heartbeat: None,
+            pass: None,
+            parent: Parent::default(),
+        };
         let mut websocket = Box::pin(websocket.run(tcp.into(), pings.into(), context, seat));
         assert!(
             size_of_val(&*websocket) <= 536,
