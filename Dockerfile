@@ -5,7 +5,9 @@ FROM rust:1-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked -p fourfold
+# --build-arg FEATURES=otel for traces of appends.
+ARG FEATURES=""
+RUN cargo build --release --locked -p fourfold --features "$FEATURES"
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \

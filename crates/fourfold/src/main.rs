@@ -4,6 +4,7 @@
 //! - [`serve`], [`demo`]: the server, and the same with scenarios that use it; [`control_socket`]: how commands speak to it
 //! - [`check`]: what a configuration means; [`reload`]: it is read again; [`log`], [`supervisor`]: what the server says to whom it concerns
 //! - [`backup`]: a copy of what a server keeps, and the way back
+//! - [`traces`]: of appends, to a collector; with the feature `otel`
 //! - [`append`]: the way in, by the idempotent [`producer`]; [`tail`]: the way out, by four transports; [`call`]: both, with a server that does the work between
 //! - [`token`]: tokens for development, and what is wrong with one
 //! - [`mod@bench`]: a load generator
@@ -31,6 +32,7 @@ mod serve;
 mod supervisor;
 mod tail;
 mod token;
+mod traces;
 mod trust;
 mod websocket;
 

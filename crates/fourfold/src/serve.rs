@@ -35,6 +35,7 @@ use crate::{
     log::{self, Log},
     reload::{Part, Reloads},
     retry, supervisor,
+    traces::Exporting,
 };
 
 /// Why the server does not run, or stopped.
@@ -80,6 +81,9 @@ pub(crate) enum ServeError {
         "the demo is open to everybody: neither its page nor what feeds it shows a token, so [access] would refuse them; leave that section out, or run 'fourfold serve'"
     )]
     DemoAccess,
+    /// Appends cannot be traced as asked for.
+    #[error("{0}")]
+    Traces(String),
     /// The machine denies what a server needs.
     #[error("the server cannot run: {0}")]
     Run(io::Error),
@@ -112,6 +116,7 @@ pub(crate) fn serve(
         let tls = config.tls.as_ref().map(|files| Tls::load(&files.cert, &files.key)).transpose()?;
         let access = Access::start(config.access.clone()).await?;
         let origins = named(&config);
+        let exporting = Exporting::begin(durability(&config.engine)).map_err(ServeError::Traces)?;
         let settings = Settings {
             long_poll_timeout: config.long_poll_timeout,
             body_bytes_max: config.body_bytes_max,
@@ -131,6 +136,7 @@ pub(crate) fn serve(
             access: access.clone(),
             origins: origins.clone(),
             tls: tls.clone(),
+            traces: exporting.traces(),
             extra,
             ..Settings::default()
         };
@@ -210,7 +216,10 @@ pub(crate) fn serve(
                 process::exit(1); // Whatever was acknowledged is as durable as it was promised.
             });
         };
-        server.run(engine, shards, stop).await.map_err(ServeError::Run)
+        let ended = server.run(engine, shards, stop).await.map_err(ServeError::Run);
+        // Beside this thread, on which a second signal is heard.
+        let _ = tokio::task::spawn_blocking(move || exporting.end()).await;
+        ended
     })
 }
 
@@ -244,6 +253,18 @@ impl Source {
             Ok((config, given))
         };
         Self { read: Box::new(again), ..self }
+    }
+}
+
+/// How what was acknowledged is kept, in a word; `None` if it ends with the process.
+fn durability(engine: &config::Engine) -> Option<&'static str> {
+    match engine {
+        config::Engine::Memory => None,
+        config::Engine::Embedded { durability, .. } => Some(match durability {
+            config::Durability::Synced => "synced",
+            config::Durability::Interval(_) => "interval",
+            config::Durability::Os => "os",
+        }),
     }
 }
 

@@ -45,7 +45,8 @@ pub(crate) fn fourfold(arguments: &[&str]) -> Running {
 pub(crate) fn fourfold_with(arguments: &[&str], variables: &[(&str, &str)]) -> Running {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fourfold"));
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FOURFOLD_")) {
+    let is_ours = |name: &str| name.starts_with("FOURFOLD_") || name.starts_with("OTEL_");
+    for (name, _) in std::env::vars().filter(|(name, _)| is_ours(name)) {
         command.env_remove(name);
     }
     command.envs(variables.iter().copied());
@@ -101,6 +102,11 @@ impl Running {
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("neither a line nor the end before the deadline"),
         }
+    }
+
+    /// Of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it has ended by itself.
@@ -192,7 +198,7 @@ impl Server {
 
     /// Of the process that runs now.
     pub(crate) fn pid(&self) -> u32 {
-        self.running.as_ref().expect("it runs").child.id()
+        self.running.as_ref().expect("it runs").pid()
     }
 
     /// `kill -9`: nothing is said to anybody, nothing is written.

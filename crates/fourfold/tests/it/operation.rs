@@ -97,6 +97,21 @@ fn the_configuration_is_read_again_by_signal_and_by_command_and_nobody_is_droppe
     assert!(log.contains("the configuration was not reloaded, the one before stays in force"), "{log}");
 }
 
+#[cfg(not(feature = "otel"))]
+#[test]
+fn a_collector_that_is_named_to_a_server_without_traces_is_told_of_once() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (config, data) = (dir.path().join("fourfold.toml"), dir.path().join("data"));
+    fs::write(&config, "").expect("it is written");
+    for (url, told) in [("http://sEcRet@127.0.0.1:4318", 1), ("", 0)] {
+        let (running, ..) = serve(&config, &data, &[("OTEL_EXPORTER_OTLP_ENDPOINT", url)]);
+        running.signal(Signal::TERM);
+        let log = running.finish().succeeded().stderr;
+        assert_eq!(log.matches("this server was built without the feature 'otel'").count(), told, "{log}");
+        assert!(!log.contains("sEcRet"), "{log}");
+    }
+}
+
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let server = Server::start_with(&["--drain-deadline", "1h"]);
