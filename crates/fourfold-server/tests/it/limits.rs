@@ -14,9 +14,14 @@ const THEIRS: &str = "127.0.0.9";
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
+/// The limits are in force when all that was needed to begin with has gone: a connection that has just ended may still be counted.
 fn limited(set: impl FnOnce(&mut LimitOptions)) -> Harness {
-    let harness = Harness::with(|settings| set(&mut settings.limits));
+    let harness = Harness::start();
     harness.create("s", "application/json");
+    let mut options = LimitOptions::default();
+    set(&mut options);
+    harness.wait_for_connections(1);
+    harness.limits.reload(options);
     harness
 }
 

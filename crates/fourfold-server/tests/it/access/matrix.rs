@@ -169,6 +169,16 @@ fn token_of(kind: Kind, claim: &str) -> Option<String> {
     })
 }
 
+/// What was said, but for how long ago the token expired: a second may have passed between two answers.
+fn timeless(answer: &Answer) -> String {
+    let text = answer.text();
+    match text.split_once("the token expired ").and_then(|(before, rest)| Some((before, rest.split_once(" s ago")?.1)))
+    {
+        Some((before, after)) => format!("{before}the token expired N s ago{after}"),
+        None => text,
+    }
+}
+
 #[test]
 fn every_way_of_asking_with_every_token_in_every_place() {
     let harness = guarded();
@@ -204,7 +214,7 @@ fn every_way_of_asking_with_every_token_in_every_place() {
                 }
                 // A stranger is told the same of a stream that is not there, to the letter.
                 let absent = ask(&harness, asking, &format!("{name}x"), place, token.as_deref());
-                assert_eq!((absent.head.status, absent.text()), (status, answer.text()), "{what}");
+                assert_eq!((absent.head.status, timeless(&absent)), (status, timeless(&answer)), "{what}");
                 if let Some(token) = &token {
                     assert!(!answer.text().contains(token.as_str()), "{what}");
                 }
