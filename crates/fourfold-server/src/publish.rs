@@ -45,10 +45,14 @@ pub(crate) enum Body {
 impl Body {
     /// All of it. Errors: [`Code::BodyTooLarge`], at once if its length is announced; [`Code::RequestTimeout`]; a broken body.
     pub(crate) async fn read(self) -> Result<Bytes, Refusal> {
-        let (incoming, bytes_max, wait_max) = match self {
-            Self::Whole(body) => return Ok(body),
-            Self::Incoming { body, bytes_max, wait_max } => (body, bytes_max, wait_max),
-        };
+        match self {
+            Self::Whole(body) => Ok(body),
+            // Boxed, so that the many whose body is here already do not carry what waits for one.
+            Self::Incoming { body, bytes_max, wait_max } => Box::pin(Self::wait(body, bytes_max, wait_max)).await,
+        }
+    }
+
+    async fn wait(incoming: Incoming, bytes_max: usize, wait_max: Duration) -> Result<Bytes, Refusal> {
         let too_large = || {
             Refusal::new(
                 Code::BodyTooLarge,

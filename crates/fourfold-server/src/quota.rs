@@ -206,7 +206,7 @@ impl Quota {
                 counted.at.is_some() && counted.of(Some(owner)).bytes.saturating_add(bytes) <= max
             };
             if !is_known {
-                self.refresh(engine).await?;
+                Box::pin(self.refresh(engine)).await?; // Boxed: hardly an append waits for it.
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use fourfold_protocol::Code;
-use http::{Method, Request, StatusCode, Uri};
+use http::{Method, Request, StatusCode, uri::PathAndQuery};
 
 use crate::{
     answer::{Answer, Refused},
@@ -19,7 +19,7 @@ use crate::{
 pub(crate) struct Told {
     wish: Wish,
     method: Method,
-    uri: Uri,
+    target: Option<PathAndQuery>,
     /// Who asks, behind whichever proxies are trusted; `None` for those who share an account, as there are too many.
     peer: Option<IpAddr>,
     trace: Trace,
@@ -28,10 +28,10 @@ pub(crate) struct Told {
 impl Told {
     /// An append may be traced from here on.
     pub(crate) fn of<B>(request: &mut Request<B>, caller: &Caller, context: &Context) -> Self {
-        let (method, uri) = (request.method().clone(), request.uri().clone());
-        let wish = Wish::of(&method, uri.path());
+        let (method, target) = (request.method().clone(), request.uri().path_and_query().cloned());
+        let wish = Wish::of(&method, request.uri().path());
         let trace = if wish == Wish::Append { Trace::begin(request, context) } else { Trace::default() };
-        Self { wish, method, uri, peer: caller.address(), trace }
+        Self { wish, method, target, peer: caller.address(), trace }
     }
 
     /// This is what it got. Of an append that is not acknowledged yet nothing is told.
@@ -54,7 +54,8 @@ impl Told {
 
     /// What an operator can do something about is told at `info`, what a client has done wrong at `debug`.
     fn log(&self, code: Code, status: StatusCode) {
-        let (method, path, code, status) = (&self.method, self.uri.path(), code.as_str(), status.as_u16());
+        let path = self.target.as_ref().map_or("/", PathAndQuery::path);
+        let (method, code, status) = (&self.method, code.as_str(), status.as_u16());
         let peer = self.peer.map(tracing::field::display);
         match status {
             401 | 403 | 429 | 500.. => tracing::info!(%method, path, code, status, peer, "refused"),

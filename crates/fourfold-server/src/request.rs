@@ -3,7 +3,7 @@
 //! The parser is hyper's own. Whatever is not plain (a head in pieces, a body that is longer than what was read, `Expect`, chunks, HTTP/1.0,
 //! another method, another path, an error) is left to hyper untouched, so that there is one place that refuses it.
 
-use std::{mem::MaybeUninit, sync::Arc};
+use std::{future::Future, mem::MaybeUninit, sync::Arc};
 
 use bytes::Bytes;
 use fourfold_access::Verb;
@@ -84,55 +84,71 @@ impl Plain {
     }
 
     /// What it gets, and whether the client will send another request behind it.
-    pub(crate) async fn answer(mut self, context: Arc<Context>, caller: Arc<Caller>) -> (Reply, bool) {
-        let (goes_on, told) = (keeps_alive(&self.request), Told::of(&mut self.request, &caller, &context));
-        let reply = self.readable_reply(&context, &caller, &mut None).await;
-        (counted(reply, told, context), goes_on)
+    #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, and each request is one")]
+    pub(crate) fn answer(
+        mut self,
+        context: Arc<Context>,
+        caller: Arc<Caller>,
+    ) -> impl Future<Output = (Reply, bool)> + Send {
+        async move {
+            let (goes_on, told) = (keeps_alive(&self.request), Told::of(&mut self.request, &caller, &context));
+            let reply = self.readable_reply(&context, &caller, &mut None).await;
+            (counted(reply, told, context), goes_on)
+        }
     }
 
     /// The same, and the shard learns from it.
-    pub(crate) async fn answer_and_learn(
+    #[expect(clippy::manual_async_fn, reason = "as above")]
+    pub(crate) fn answer_and_learn(
         mut self,
         context: Arc<Context>,
         caller: Arc<Caller>,
         asking: Asking,
-    ) -> (Reply, bool) {
-        let (goes_on, told) = (keeps_alive(&self.request), Told::of(&mut self.request, &caller, &context));
-        let mut grounds = None;
-        let reply = self.readable_reply(&context, &caller, &mut grounds).await;
-        if let (Reply::Whole(answer), Some(grounds), true) = (&reply, grounds, goes_on) {
-            context.polls.learn(asking, grounds, answer);
+    ) -> impl Future<Output = (Reply, bool)> + Send {
+        async move {
+            let (goes_on, told) = (keeps_alive(&self.request), Told::of(&mut self.request, &caller, &context));
+            let mut grounds = None;
+            let reply = self.readable_reply(&context, &caller, &mut grounds).await;
+            if let (Reply::Whole(answer), Some(grounds), true) = (&reply, grounds, goes_on) {
+                context.polls.learn(asking, grounds, answer);
+            }
+            (counted(reply, told, context), goes_on)
         }
-        (counted(reply, told, context), goes_on)
     }
 
-    async fn readable_reply(self, context: &Arc<Context>, caller: &Caller, grounds: &mut Option<Grounds>) -> Reply {
+    async fn readable_reply(
+        &mut self,
+        context: &Arc<Context>,
+        caller: &Caller,
+        grounds: &mut Option<Grounds>,
+    ) -> Reply {
         let page = access::page_with_cookies(self.request.headers(), context);
         let reply = self.reply(context, caller, grounds).await.unwrap_or_else(Reply::from);
         reply.readable_by(page)
     }
 
     async fn reply(
-        self,
+        &mut self,
         context: &Arc<Context>,
         caller: &Caller,
         grounds: &mut Option<Grounds>,
     ) -> Result<Reply, Refusal> {
-        let Self { request, body } = self;
-        admit(&request, caller, context)?;
+        let request = &self.request;
+        admit(request, caller, context)?;
         let name = request.uri().path().strip_prefix(STREAMS).expect("it was read because it begins so");
         let name = StreamName::parse(name)?;
         if request.method() == Method::GET {
             let admitted =
-                access::admit(&request, access::reading(&request), name.as_str(), caller.address(), context).await?;
-            return subscribe::get(&request, &name, admitted, context, grounds).await;
+                access::admit(request, access::reading(request), name.as_str(), caller.address(), context).await?;
+            return subscribe::get(request, &name, admitted, context, grounds).await;
         }
         if name.is_call() {
-            return call::post(&request, &name, caller.address(), context).await.map(Reply::Whole);
+            return call::post(request, &name, caller.address(), context).await.map(Reply::Whole);
         }
-        let admitted = access::admit(&request, Verb::Append, name.as_str(), caller.address(), context).await?;
-        let (parts, _) = request.into_parts();
-        let done = publish::begin(&parts, Body::Whole(body), &name, &admitted.who, context).await?;
+        let admitted = access::admit(request, Verb::Append, name.as_str(), caller.address(), context).await?;
+        let (parts, _) = std::mem::take(&mut self.request).into_parts();
+        let body = Body::Whole(std::mem::take(&mut self.body));
+        let done = publish::begin(&parts, body, &name, &admitted.who, context).await?;
         Ok(Reply::Appending(Box::pin(async move { done.await.unwrap_or_else(|refusal| answer::refusal(&refusal)) })))
     }
 }
