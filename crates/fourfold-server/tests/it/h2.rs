@@ -1,6 +1,7 @@
 //! HTTP/2: every URL works on it, and many readers share a connection.
 
 use crate::{
+    calls::serving_shell,
     h2_client::{H2, Open, run, secured},
     harness::{Harness, url},
     live::Live,
@@ -128,6 +129,36 @@ fn http2_without_tls_is_spoken_on_this_machine() {
     });
     let mut live = Live::sse(&harness, "s", "-1");
     assert_eq!(live.event_named("data").data, "x", "HTTP/1.1 goes on beside it");
+}
+
+#[test]
+fn a_call_is_begun_and_read_in_every_way_on_one_connection() {
+    let harness = serving_shell("cat; echo end");
+    run(async {
+        let mut h2 = H2::plain(harness.listens).await;
+        let begun = h2.ask("POST", "/v1/call/work", &[], b"a\n").await.expect(201);
+        let read = format!("{}?offset=-1&live=sse", begun.header("location").trim_start_matches("http://localhost"));
+        let events = h2.open("GET", &read, &[], b"").await.rest().await;
+        assert!(
+            events.contains("data:a") && events.contains("data:end") && events.contains("streamClosed"),
+            "{events}"
+        );
+        let waited = h2.ask("POST", "/v1/call/work", &[("prefer", "wait")], b"b\n").await.expect(201);
+        assert_eq!((waited.body.as_slice(), waited.header("stream-closed")), (&b"b\nend\n"[..], "true"));
+        assert_eq!(waited.header("preference-applied"), "wait");
+        let polled = h2.ask("POST", "/v1/call/work?live=long-poll", &[], b"c\n").await.expect(201);
+        assert!(polled.body.starts_with(b"c\n"), "{polled:?}");
+        for (target, accept) in
+            [("/v1/call/work?live=sse", "*/*"), ("/v1/call/work?live=long-poll", "application/x-ndjson")]
+        {
+            let mut open = h2.open("POST", target, &[("accept", accept)], b"d\n").await;
+            assert_eq!(open.parts.status, 201);
+            assert!(open.parts.headers.contains_key("call-id"), "{:?}", open.parts);
+            let said = open.rest().await;
+            assert!(said.contains('d') && said.contains("end") && said.contains("losed\":true"), "{said}");
+        }
+        harness.wait_for_connections(2); // The witness's is the other one.
+    });
 }
 
 #[test]
