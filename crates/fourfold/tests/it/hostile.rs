@@ -81,13 +81,18 @@ struct Latency {
     p50: Duration,
     p99: Duration,
     worst: Duration,
+    /// When that was, since the first one.
+    worst_at: Duration,
     rounds: usize,
 }
 
 impl std::fmt::Display for Latency {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { p50, p99, worst, rounds } = self;
-        write!(f, "p50 {p50:.1?}, p99 {p99:.1?}, worst {worst:.1?} of {rounds} appends with a read each")
+        let Self { p50, p99, worst, worst_at, rounds } = self;
+        write!(
+            f,
+            "p50 {p50:.1?}, p99 {p99:.1?}, worst {worst:.1?} (after {worst_at:.1?}) of {rounds} appends with a read each"
+        )
     }
 }
 
@@ -96,18 +101,19 @@ fn well_behaved(address: &str, appended: &mut u64, mut goes_on: impl FnMut() -> 
     let mut client = Client::connect(address);
     let mut offset = client.tail();
     let mut took = Vec::new();
+    let first = Instant::now();
     while goes_on() {
         let begun = Instant::now();
         client.ask("POST", STREAM, "application/json", &appended.to_string());
         let (body, next) = client.read(&offset);
         assert_eq!(body, format!("[{appended}]"));
-        took.push(begun.elapsed());
+        took.push((begun.elapsed(), begun - first));
         (*appended, offset) = (*appended + 1, next);
         thread::sleep(Duration::from_millis(5)); // A client that thinks, not a load.
     }
     took.sort();
     let at = |part: usize| took[(took.len() * part / 100).min(took.len() - 1)];
-    Latency { p50: at(50), p99: at(99), worst: at(100), rounds: took.len() }
+    Latency { p50: at(50).0, p99: at(99).0, worst: at(100).0, worst_at: at(100).1, rounds: took.len() }
 }
 
 /// HTTP as a simple client speaks it.
