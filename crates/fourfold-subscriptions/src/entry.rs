@@ -228,6 +228,19 @@ impl Entry {
                 link.tail = tail;
             }
         }
+        self.cross(desk).await
+    }
+
+    /// The place where two lives of a stream meet has a token of each, and a restore makes every tail such a place. A cursor that stands at a tail by
+    /// the older token stands there by the newer one, too: nothing is pending.
+    async fn cross(&self, desk: &mut Desk) -> Result<(), Unavailable> {
+        for (path, link) in &mut desk.state.links {
+            let (Some(acked), Some(tail)) = (link.acked, link.tail) else { continue };
+            let meet = acked.position == tail.position && acked.epoch < tail.epoch;
+            if meet && inherited(&*self.means.engine, path, acked).await? {
+                link.acked = Some(tail);
+            }
+        }
         Ok(())
     }
 
@@ -284,9 +297,10 @@ impl Entry {
         });
         let told = append(&*self.means.engine, wake_stream, event.to_string()).await;
         let standing = match &told {
-            Ok(()) => {
+            Ok(told) => {
                 self.means.wakes.announced.one();
-                let wake = desk.state.standing.wake.clone().map(|wake| Wake { delivered: true, ..wake });
+                let wake = desk.state.standing.wake.clone();
+                let wake = wake.map(|wake| Wake { delivered: true, told: Some(*told), ..wake });
                 Standing { wake, ..desk.state.released() }
             }
             Err(why) => {
@@ -365,7 +379,21 @@ impl Entry {
         if !unlinked.is_empty() {
             self.commit(desk, vec![Fact::Unlinked(unlinked)]).await?;
         }
-        self.found(desk, found.into_iter().collect()).await
+        self.found(desk, found.into_iter().collect()).await?;
+        self.cross(desk).await?;
+        self.doubt(desk).await
+    }
+
+    /// A wake that is told waits to be claimed. But after a restore the event may be one that a worker has read and acted on long since, so that nobody
+    /// would come for it: it is told once more.
+    async fn doubt(&self, desk: &mut Desk) -> Result<(), Unavailable> {
+        let told = desk.state.standing.wake.as_ref().filter(|wake| wake.holder.is_none()).and_then(|wake| wake.told);
+        let (Some(told), Some(wake_stream)) = (told, desk.state.wake_stream()) else { return Ok(()) };
+        let begun_anew = tail_of(&*self.means.engine, wake_stream).await?.is_some_and(|tail| tail.epoch > told.epoch);
+        if begun_anew && let Some(wake) = &mut desk.state.standing.wake {
+            wake.delivered = false;
+        }
+        Ok(())
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
@@ -431,9 +459,11 @@ pub(crate) async fn matching(engine: &dyn Engine, pattern: &Pattern) -> Result<V
 
 const PAGE: usize = 1_000;
 
-async fn append(engine: &dyn Engine, path: &str, record: String) -> Result<(), String> {
+/// The tail behind the record.
+async fn append(engine: &dyn Engine, path: &str, record: String) -> Result<Offset, String> {
     let name = StreamName::new(path).map_err(|e| e.detail)?;
     let stream = engine.open(&name).await.map_err(|e| e.to_string())?;
     let append = fourfold_stream::Append { records: vec![record.into()], ..Default::default() };
-    engine.append(&stream, append).await.map(|_| ()).map_err(|e| e.to_string())
+    let appended = engine.append(&stream, append).await.map_err(|e| e.to_string())?;
+    Ok(stream.offset(appended.next))
 }

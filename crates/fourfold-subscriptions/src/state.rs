@@ -99,6 +99,9 @@ pub(crate) struct Wake {
     pub(crate) id: String,
     /// The webhook has answered, or the event is in the wake stream.
     pub(crate) delivered: bool,
+    /// Where the wake stream ended with that event: a restore, or a deletion, may have begun another life of it since.
+    #[serde(with = "token", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) told: Option<Offset>,
     /// The worker that claimed it.
     pub(crate) holder: Option<String>,
     /// An unclaimed event has none.
@@ -197,7 +200,7 @@ impl State {
 
     /// A wake of the next generation. Its id must be one that was never used.
     pub(crate) fn next_wake(&self, id: String) -> Standing {
-        let wake = Wake { id, delivered: false, holder: None, lease_until_ms: None };
+        let wake = Wake { id, delivered: false, told: None, holder: None, lease_until_ms: None };
         Standing {
             generation: self.standing.generation + 1,
             wake: Some(wake),

@@ -75,6 +75,27 @@ fn a_release_wakes_again_and_an_ack_that_leaves_work_says_so() {
     });
 }
 
+/// The source's token of the fork point and the fork's own are one place, but the ack was taken for one before it, and the work never ended.
+#[test]
+fn an_ack_at_the_point_of_a_fork_that_has_nothing_more_is_all() {
+    run(async {
+        let ground = Ground::memory().await;
+        ground.pull("s", 30_000).await;
+        ground.create("source").await;
+        let inherited = ground.append("source").await;
+        ground.fork("events/fork", "source").await;
+        let (_, wake) = ground.claim("s", "w").await;
+        let acks = json!([{"stream":"events/fork","offset":inherited}]);
+        assert_eq!(ground.report("s/ack", &wake, acks, true).await.1, json!({"ok":true,"next_wake":false}));
+        assert_eq!(ground.claim("s", "w").await.1["error"]["code"], "NO_PENDING_WORK");
+        let tail = ground.append("events/fork").await;
+        let (_, wake) = ground.claim("s", "w").await;
+        let acks = json!([{"stream":"events/fork","offset":tail}]);
+        assert_eq!(ground.report("s/ack", &wake, acks, true).await.1, json!({"ok":true,"next_wake":false}));
+        assert_eq!(ground.acked("s", "events/fork").await, tail);
+    });
+}
+
 #[test]
 fn an_ack_within_what_a_fork_inherits_moves_its_cursor() {
     run(async {

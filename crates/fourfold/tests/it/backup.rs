@@ -18,18 +18,29 @@ use crate::{
     writer::{Account, Enough, Fate, create, plain, producer},
 };
 
-fn backup(server: &Server, to: &Path) -> Finished {
+/// Takes one of a server, into a file.
+pub(crate) fn backup(server: &Server, to: &Path) -> Finished {
     let (dir, to) = (server.data_dir(), to.to_str().expect("UTF-8"));
     fourfold(&["backup", "--data-dir", &dir, "--to", to]).finish()
 }
 
 /// A server on what the backup holds.
 fn restored(file: &Path) -> Server {
+    restored_at(file, "127.0.0.1:0", &[])
+}
+
+/// The same in the place of the one that is lost: at its address, with its settings.
+pub(crate) fn restored_in_place(lost: &mut Server, file: &Path) -> Server {
+    lost.kill();
+    restored_at(file, &lost.address(), &lost.settings())
+}
+
+fn restored_at(file: &Path, listen: &str, settings: &[&str]) -> Server {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (data, file) = (dir.path().join("data"), file.to_str().expect("UTF-8"));
     let done = fourfold(&["restore", file, "--data-dir", data.to_str().expect("UTF-8")]).finish().succeeded();
     assert!(done.stderr.starts_with("fourfold: restored "), "{}", done.stderr);
-    Server::start_in(dir, "127.0.0.1:0", &[])
+    Server::start_in(dir, listen, settings)
 }
 
 async fn ask(

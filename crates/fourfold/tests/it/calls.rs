@@ -6,7 +6,7 @@ mod kill;
 mod programs;
 mod switching;
 mod told;
-mod upstream;
+pub(crate) mod upstream;
 
 use std::{fs, sync::Mutex};
 

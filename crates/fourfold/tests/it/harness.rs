@@ -242,7 +242,8 @@ impl Server {
         self.running = Some(running);
     }
 
-    fn settings(&self) -> Vec<&str> {
+    /// As it was started with for good.
+    pub(crate) fn settings(&self) -> Vec<&str> {
         self.settings.iter().map(String::as_str).collect()
     }
 

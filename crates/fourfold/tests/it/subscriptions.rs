@@ -1,5 +1,7 @@
 //! Subscriptions through the whole server: they outlive a kill, and what they are kept in is nobody's to see.
 
+mod restore;
+
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 

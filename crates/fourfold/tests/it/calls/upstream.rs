@@ -37,9 +37,9 @@ pub(crate) enum Step {
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) path: String,
-    /// `Idempotency-Key`, which is the call's id where the caller gave none.
+    /// `Idempotency-Key`, which is the call's id where the caller gave none. Empty if this is a webhook that is woken.
     pub(crate) key: String,
-    /// `Fourfold-Call`: the call's id.
+    /// `Fourfold-Call`: the call's id, or empty.
     pub(crate) call: String,
     pub(crate) body: Vec<u8>,
 }
@@ -90,6 +90,12 @@ impl Upstream {
     /// All that it was asked so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.shared.asked().clone()
+    }
+
+    /// The `n`th request, from 1, as soon as it has come.
+    pub(crate) async fn request(&self, n: usize) -> Asked {
+        self.shared.count.subscribe().wait_for(|count| *count >= n).await.expect("the sender is ours");
+        self.asked()[n - 1].clone()
     }
 
     /// How often it was asked, by key.
@@ -171,8 +177,8 @@ async fn request(socket: &mut TcpStream) -> std::io::Result<Option<Asked>> {
     }
     Ok(Some(Asked {
         path: head.split(' ').nth(1).expect("a request line").trim_start_matches('/').to_owned(),
-        key: header("idempotency-key").expect("every call has a key"),
-        call: header("fourfold-call").expect("every call has an id"),
+        key: header("idempotency-key").unwrap_or_default(),
+        call: header("fourfold-call").unwrap_or_default(),
         body,
     }))
 }
