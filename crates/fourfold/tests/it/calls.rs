@@ -4,6 +4,7 @@ mod crowd;
 mod endings;
 mod kill;
 mod programs;
+mod restore;
 mod switching;
 mod told;
 pub(crate) mod upstream;
