@@ -1,5 +1,7 @@
 //! SIGTERM: every reader is told goodbye in its own way, what is under way is answered, and all go on after a restart.
 
+mod paced;
+
 use std::time::Duration;
 
 use tokio::{

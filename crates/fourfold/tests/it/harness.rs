@@ -284,8 +284,9 @@ fn serve(listen: &str, dir: &Path, settings: &[&str]) -> (Running, String, Socke
 fn start_serving(listen: &str, dir: &Path, settings: &[&str]) -> Running {
     let data = dir.join("data");
     let data = data.to_str().expect("temporary paths are UTF-8");
-    let fixed = ["serve", "--listen", listen, "--data-dir", data, "--log", "off", "--drain-spread", "100ms"];
-    fourfold(&[&fixed, settings].concat())
+    let fixed = ["serve", "--listen", listen, "--data-dir", data, "--log", "off"];
+    // A variable, so that a test may say otherwise.
+    fourfold_with(&[&fixed, settings].concat(), &[("FOURFOLD_DRAIN_SPREAD", "100ms")])
 }
 
 /// Runs what waits for sockets.

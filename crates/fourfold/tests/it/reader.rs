@@ -85,9 +85,14 @@ pub(crate) struct Reader {
 impl Reader {
     /// From the start to the end of the stream.
     pub(crate) fn new(target: &Target) -> Self {
+        Self::by(target, http())
+    }
+
+    /// The same with a client that others have, too; each live read still has a connection of its own.
+    pub(crate) fn by(target: &Target, http: reqwest::Client) -> Self {
         Self {
             target: target.clone(),
-            http: http(),
+            http,
             records: Vec::new(),
             offset: "-1".into(),
             closed: false,
