@@ -79,36 +79,3 @@ pub const ANSWERS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Addresses of a backend's host that are tried, one after the other.
 pub const ADDRESSES_MAX: usize = 4;
-
-#[cfg(test)]
-mod tests {
-    /// A row for each constant above, from its own words.
-    fn table() -> String {
-        let mut rows = String::from("| limit | is | why |\n|---|---|---|\n");
-        let mut words = Vec::new();
-        for line in include_str!("limits.rs").lines() {
-            if let Some(text) = line.strip_prefix("/// ") {
-                words.push(text.trim());
-            } else if let Some((name, value)) = line.strip_prefix("pub const ").and_then(|c| c.split_once(": ")) {
-                let (_, value) = value.split_once(" = ").expect("a constant has a value");
-                let value = value.trim_end_matches([';', ')']);
-                let value = match value.split_once('(') {
-                    Some(("Duration::from_secs", count)) => format!("{count} s"),
-                    Some(("Duration::from_millis", count)) => format!("{count} ms"),
-                    _ => value.to_owned(),
-                };
-                rows += &format!("| `{name}` | {value} | {} |\n", words.join(" "));
-                words.clear();
-            }
-        }
-        rows
-    }
-
-    #[test]
-    fn the_table_of_access_limits_is_true() {
-        let page = include_str!("../../../docs/limits.md");
-        let (_, rest) = page.split_once("`the_table_of_access_limits_is_true` -->\n").expect("the page has the mark");
-        let (found, _) = rest.split_once("<!-- /access limits -->").expect("the page has the end mark");
-        assert_eq!(found, table(), "docs/limits.md: replace the table of limits of access by\n{}", table());
-    }
-}

@@ -3,6 +3,8 @@
 
 mod live;
 mod options;
+#[cfg(test)]
+mod page;
 
 use std::time::Duration;
 
@@ -288,44 +290,3 @@ pub const TRACE_FLUSH_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The longest `tracestate` that is passed on, in bytes: as much as W3C wants to be; each span that waits holds one.
 pub const TRACE_STATE_BYTES_MAX: usize = 512;
-
-#[cfg(test)]
-mod tests {
-    /// Rows for the constants above, from their own words: those that can be set, and those that cannot.
-    fn tables() -> (String, String) {
-        let mut set = String::from("| setting | unless set | is, and why |\n|---|---|---|\n");
-        let mut fixed = String::from("| limit | is | why |\n|---|---|---|\n");
-        let mut words = Vec::new();
-        for line in include_str!("limits.rs").lines() {
-            if let Some(text) = line.strip_prefix("/// ") {
-                words.push(text.trim());
-            } else if let Some((name, value)) = line.strip_prefix("pub const ").and_then(|c| c.split_once(": ")) {
-                let (_, value) = value.split_once(" = ").expect("a constant has a value");
-                let value = value.trim_end_matches(';').replace("Duration::from_secs(", "").replace("None", "none");
-                let value = match value.strip_prefix("Rate::per_second(").and_then(|rate| rate.split_once(", ")) {
-                    Some((count, burst)) => format!("{count}/s burst {}", burst.trim_end_matches(')')),
-                    None => value.replace(')', " s"),
-                };
-                let text = words.join(" ");
-                match text.strip_prefix("Setting `").and_then(|text| text.split_once("`. ")) {
-                    Some((setting, text)) => set += &format!("| `{setting}` | {value} | {text} |\n"),
-                    None => fixed += &format!("| `{name}` | {value} | {text} |\n"),
-                }
-                words.clear();
-            }
-        }
-        (set, fixed)
-    }
-
-    #[test]
-    fn the_limits_table_is_true() {
-        let page = include_str!("../../../docs/limits.md");
-        let (set, fixed) = tables();
-        for (mark, table) in [("settings", set), ("limits", fixed)] {
-            let begin = format!("<!-- {mark}: generated, see the test `the_limits_table_is_true` -->\n");
-            let (_, rest) = page.split_once(&begin).expect("the page has the mark");
-            let (found, _) = rest.split_once(&format!("<!-- /{mark} -->")).expect("the page has the end mark");
-            assert_eq!(found, table, "docs/limits.md: replace the table of {mark} by\n{table}");
-        }
-    }
-}

@@ -58,32 +58,3 @@ pub const MOVED_MAX: usize = 4_096;
 
 /// Changes of a subscription between two summaries of its state on disk, beside one for each of its streams.
 pub const CHANGES_MAX: usize = 1_000;
-
-#[cfg(test)]
-mod tests {
-    /// A row for each constant above, from its own words.
-    fn table() -> String {
-        let mut rows = String::from("| limit | is | why |\n|---|---|---|\n");
-        let mut words = Vec::new();
-        for line in include_str!("limits.rs").lines() {
-            if let Some(text) = line.strip_prefix("/// ") {
-                words.push(text.trim());
-            } else if let Some((name, value)) = line.strip_prefix("pub const ").and_then(|c| c.split_once(": ")) {
-                let (_, value) = value.split_once(" = ").expect("a constant has a value");
-                let value = value.trim_end_matches(';').replace("Duration::from_secs(", "").replace(')', " s");
-                rows += &format!("| `{name}` | {value} | {} |\n", words.join(" "));
-                words.clear();
-            }
-        }
-        rows
-    }
-
-    #[test]
-    fn the_table_of_subscription_limits_is_true() {
-        let page = include_str!("../../../docs/limits.md");
-        let (_, rest) =
-            page.split_once("`the_table_of_subscription_limits_is_true` -->\n").expect("the page has the mark");
-        let (found, _) = rest.split_once("<!-- /subscription limits -->").expect("the page has the end mark");
-        assert_eq!(found, table(), "docs/limits.md: replace the table of limits by\n{}", table());
-    }
-}
