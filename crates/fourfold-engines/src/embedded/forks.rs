@@ -133,16 +133,7 @@ impl Group<'_> {
     fn forsake(&mut self, epoch: Epoch) {
         let life = self.lives.get_mut(&epoch).expect("the caller has found it");
         let (name, look) = (life.name.clone(), std::mem::take(&mut life.log.look_ms));
-        if look > 0 {
-            self.remove(Space::Agenda, keys::agenda(look, epoch).into());
-        }
-        let around = self.around.clone();
-        self.outcomes.push(Box::new(move |durable| {
-            if durable.is_ok() {
-                around.timers.forget(epoch);
-                around.streams.cool(&name, epoch);
-            }
-        }));
+        self.hide(epoch, name, look);
     }
 }
 

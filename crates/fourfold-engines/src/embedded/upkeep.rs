@@ -35,6 +35,11 @@ impl Group<'_> {
         for own in [epoch].into_iter().chain(config.restored.iter().map(|segment| segment.epoch)) {
             self.put(Space::Doomed, keys::epoch(own).into(), Vec::new());
         }
+        self.hide(epoch, name, look);
+    }
+
+    /// Nobody finds a life any more, neither a reader nor a timer, as soon as that is durable. `look`: when it was to be looked at, or 0.
+    pub(super) fn hide(&mut self, epoch: Epoch, name: StreamName, look: u64) {
         if look > 0 {
             self.remove(Space::Agenda, keys::agenda(look, epoch).into());
         }
