@@ -185,8 +185,9 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for BoundedVisitor<T> {
     }
 }
 
-/// Line breaks in valid JSON stand only between tokens. Without them a record is a line of NDJSON and of an SSE event.
-fn push_on_one_line(out: &mut Vec<u8>, json: &[u8]) {
+/// Appends valid JSON without its line breaks, which stand only between tokens: so a record is a line of NDJSON and of an SSE event.
+#[inline] // Every append of JSON comes here: it costs no call for being of use to others, too.
+pub fn push_on_one_line(out: &mut Vec<u8>, json: &[u8]) {
     if !json.iter().any(|b| matches!(b, b'\n' | b'\r')) {
         out.extend_from_slice(json);
         return;

@@ -2,6 +2,7 @@
 //! no end of its own, with the byte after it. An array at the top stays one record.
 
 use bytes::Bytes;
+use fourfold_protocol::record::push_on_one_line;
 use memchr::memchr2;
 use serde_json::value::RawValue;
 
@@ -184,23 +185,13 @@ impl Values {
     }
 }
 
-/// Line breaks in valid JSON stand only between tokens; a record of a JSON stream has none.
+/// A record of a JSON stream has no line breaks. Most have none to begin with, and are not copied.
 fn on_one_line(json: Bytes) -> Bytes {
     if memchr2(b'\n', b'\r', &json).is_none() {
         return json;
     }
     let mut line = Vec::with_capacity(json.len());
-    let (mut in_string, mut escaped) = (false, false);
-    for &byte in &json {
-        if in_string {
-            (in_string, escaped) = (escaped || byte != b'"', !escaped && byte == b'\\');
-        } else if byte.is_ascii_whitespace() {
-            continue;
-        } else {
-            in_string = byte == b'"';
-        }
-        line.push(byte);
-    }
+    push_on_one_line(&mut line, &json);
     line.into()
 }
 
