@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, IsTerminal, Read, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
     path::Path,
     time::{Duration, SystemTime},
@@ -13,6 +13,7 @@ use clap::Args;
 use fourfold_server::Tls;
 
 use crate::{
+    client::reachable,
     config::{AdminListen, ConfigError, Durability, Engine, Flags, Given, LIMIT_KEYS, ServeConfig},
     serve,
 };
@@ -327,15 +328,6 @@ fn ask(config: &ServeConfig, path: &str) -> Result<(), CheckError> {
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let problem: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     Err(CheckError::Unwell(problem["detail"].as_str().unwrap_or("it does not answer as a server does").to_owned()))
-}
-
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 #[cfg(test)]

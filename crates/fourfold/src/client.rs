@@ -1,6 +1,10 @@
 //! What every client command shares: the stream's URLs, one HTTP client, and the requests that are no reads.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use fourfold_protocol::StreamName;
 use reqwest::{
@@ -355,9 +359,27 @@ pub(crate) fn encoded(value: &str) -> String {
     out
 }
 
+/// Where a client on this machine reaches a server that listens on all addresses.
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_on_all_addresses_is_reached_on_loopback() {
+        let of = |address: &str| reachable(address.parse().unwrap()).to_string();
+        assert_eq!(of("0.0.0.0:4437"), "127.0.0.1:4437");
+        assert_eq!(of("[::]:4437"), "[::1]:4437");
+        assert_eq!(of("127.0.0.2:1"), "127.0.0.2:1");
+    }
 
     fn client(url: &str, name: &str) -> Result<Client, AddressError> {
         Client::new(Server::open(url)?, name)

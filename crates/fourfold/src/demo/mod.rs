@@ -21,7 +21,7 @@ mod work;
 use std::{
     future::Future,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     thread,
     time::Duration,
@@ -30,6 +30,7 @@ use std::{
 use tokio::{net::TcpListener, sync::mpsc};
 
 use crate::{
+    client::reachable,
     retry::tell,
     serve::{ServeError, Source, announce, say, serve},
 };
@@ -145,27 +146,4 @@ async fn vitals(url: &str) -> Result<(), FeedError> {
 async fn replay(url: &str) -> Result<(), FeedError> {
     let series = replay::Replay::new();
     feed::feed(url, REPLAY, replay::EVERY, move |n, at| Ok(series.record(n, at))).await
-}
-
-/// Where a client on this machine reaches a server that listens on all addresses.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_on_all_addresses_is_reached_on_loopback() {
-        let of = |address: &str| reachable(address.parse().unwrap()).to_string();
-        assert_eq!(of("0.0.0.0:4437"), "127.0.0.1:4437");
-        assert_eq!(of("[::]:4437"), "[::1]:4437");
-        assert_eq!(of("127.0.0.2:1"), "127.0.0.2:1");
-    }
 }
