@@ -42,16 +42,7 @@ fn open(dir: &Path, durability: Durability) -> EmbeddedEngine {
 }
 
 fn plain() -> Create {
-    Create {
-        content_type: "application/octet-stream".into(),
-        ttl_seconds: None,
-        expires_at_ms: None,
-        retention: Retention::default(),
-        records: Vec::new(),
-        closed: false,
-        fork: None,
-        note: None,
-    }
+    Create { content_type: "application/octet-stream".into(), ..Create::default() }
 }
 
 async fn stream(engine: &EmbeddedEngine, name: &str) -> Arc<Stream> {

@@ -152,16 +152,7 @@ mod tests {
     #[test]
     fn a_fork_of_a_long_stream_holds_up_nobody() {
         let head = Head { oldest: 0, tail: 1_000_000, ..Head::default() };
-        let config = StreamConfig {
-            content_type: "text/plain".into(),
-            ttl_seconds: None,
-            expires_at_ms: None,
-            retention: Retention::default(),
-            created_at_ms: 0,
-            forked: None,
-            note: None,
-            restored: Vec::new(),
-        };
+        let config = StreamConfig { content_type: "text/plain".into(), ..StreamConfig::default() };
         let source = Source { epoch: Epoch(1), config: &config, head: &head };
         let retention = Retention { bytes: Some(u64::MAX), ..Retention::default() };
         let mut looks = 0;
@@ -174,16 +165,7 @@ mod tests {
 
     fn inherited(retention: Retention, point: u64) -> (u64, u64) {
         let head = Head { oldest: 2, tail: 10, ..Head::default() };
-        let config = StreamConfig {
-            content_type: "text/plain".into(),
-            ttl_seconds: None,
-            expires_at_ms: None,
-            retention: Retention::default(),
-            created_at_ms: 0,
-            forked: None,
-            note: None,
-            restored: Vec::new(),
-        };
+        let config = StreamConfig { content_type: "text/plain".into(), ..StreamConfig::default() };
         let source = Source { epoch: Epoch(1), config: &config, head: &head };
         let Ok(inherited) = inherit::<std::convert::Infallible>(source, 80, retention, point, |_| Ok(10));
         inherited

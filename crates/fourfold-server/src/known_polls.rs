@@ -165,22 +165,13 @@ mod tests {
 
     use bytes::Bytes;
     use fourfold_protocol::{Epoch, Record, StreamName};
-    use fourfold_stream::{Relay, Retention, StreamConfig, Streams, Tail};
+    use fourfold_stream::{Relay, StreamConfig, Streams, Tail};
     use http::StatusCode;
 
     use super::*;
 
     fn stream() -> Arc<Stream> {
-        let config = StreamConfig {
-            content_type: "text/plain".into(),
-            ttl_seconds: None,
-            expires_at_ms: None,
-            retention: Retention::default(),
-            created_at_ms: 0,
-            forked: None,
-            note: None,
-            restored: Vec::new(),
-        };
+        let config = StreamConfig { content_type: "text/plain".into(), ..StreamConfig::default() };
         let name = StreamName::new("a").unwrap();
         Streams::new(Relay::new(1).0).heat(&name, Epoch(1), &Arc::new(config), 0, Tail::open(0), None)
     }

@@ -327,7 +327,7 @@ mod tests {
     use super::*;
     use crate::{
         Relay, Streams,
-        engine::{Retention, StreamConfig},
+        engine::StreamConfig,
         stream::{RECENT_APPEND_BYTES_MAX, Tail},
     };
     use bytes::Bytes;
@@ -349,16 +349,7 @@ mod tests {
     #[test]
     fn a_cursor_that_passes_records_over_is_never_behind() {
         let streams = Streams::new(Relay::new(1).0);
-        let config = StreamConfig {
-            content_type: "text/plain".into(),
-            ttl_seconds: None,
-            expires_at_ms: None,
-            retention: Retention::default(),
-            created_at_ms: 0,
-            forked: None,
-            note: None,
-            restored: Vec::new(),
-        };
+        let config = StreamConfig { content_type: "text/plain".into(), ..StreamConfig::default() };
         let name = StreamName::new("a").expect("a plain name");
         let stream = streams.heat(&name, Epoch(1), &Arc::new(config), 0, Tail::open(0), None);
         let large = Bytes::from(vec![b'x'; RECENT_APPEND_BYTES_MAX + 1]); // Kept by the engine alone.

@@ -42,21 +42,12 @@ mod tests {
     use fourfold_protocol::{Epoch, Record, StreamName};
 
     use super::*;
-    use crate::{Relay, Retention, StreamConfig, Streams};
+    use crate::{Relay, StreamConfig, Streams};
 
     #[test]
     fn it_stands_as_before_until_anything_changes() {
         let streams = Streams::new(Relay::new(1).0);
-        let config = Arc::new(StreamConfig {
-            content_type: "text/plain".into(),
-            ttl_seconds: None,
-            expires_at_ms: None,
-            retention: Retention::default(),
-            created_at_ms: 0,
-            forked: None,
-            note: None,
-            restored: Vec::new(),
-        });
+        let config = Arc::new(StreamConfig { content_type: "text/plain".into(), ..StreamConfig::default() });
         let name = StreamName::new("a").expect("a plain name");
         let stream = streams.heat(&name, Epoch(1), &config, 0, Tail::open(0), None);
         let stands = |then| stream.poll_after_if(then, Instant::now()).is_some();

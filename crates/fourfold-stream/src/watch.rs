@@ -85,19 +85,10 @@ mod tests {
     use fourfold_protocol::{Epoch, StreamName};
 
     use super::*;
-    use crate::{Relay, Retention, StreamConfig, Streams, Tail};
+    use crate::{Relay, StreamConfig, Streams, Tail};
 
     fn stream(streams: &Streams, name: &str) -> Arc<Stream> {
-        let config = StreamConfig {
-            content_type: "text/plain".into(),
-            ttl_seconds: None,
-            expires_at_ms: None,
-            retention: Retention::default(),
-            created_at_ms: 0,
-            forked: None,
-            note: None,
-            restored: Vec::new(),
-        };
+        let config = StreamConfig { content_type: "text/plain".into(), ..StreamConfig::default() };
         let name = StreamName::internal(name).unwrap();
         streams.heat(&name, Epoch(1), &Arc::new(config), 0, Tail::open(0), None)
     }

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use fourfold_protocol::{Epoch, Record, StreamName};
-use fourfold_stream::{Cursor, Relay, Retention, Shard, Stream, StreamConfig, Streams, Tail};
+use fourfold_stream::{Cursor, Relay, Shard, Stream, StreamConfig, Streams, Tail};
 use tokio::{task::JoinHandle, time::timeout};
 
 /// Each ends once, and only a wake-up that is lost at an end is missed for ever.
@@ -25,16 +25,7 @@ const SHARDS: u16 = 2;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn streams(relay: Relay) -> (Streams, Vec<Arc<Stream>>) {
-    let config = Arc::new(StreamConfig {
-        content_type: "text/plain".into(),
-        ttl_seconds: None,
-        expires_at_ms: None,
-        retention: Retention::default(),
-        created_at_ms: 0,
-        forked: None,
-        note: None,
-        restored: Vec::new(),
-    });
+    let config = Arc::new(StreamConfig { content_type: "text/plain".into(), ..StreamConfig::default() });
     let streams = Streams::new(relay);
     let heat = |n| {
         let name = StreamName::new(&format!("s/{n}")).expect("a plain name");

@@ -183,16 +183,7 @@ async fn open(engine: &dyn Engine, name: &StreamName) -> Result<Option<Arc<Strea
 }
 
 async fn create(engine: &dyn Engine, name: &StreamName, records: Vec<Bytes>) -> Result<Arc<Stream>, Unavailable> {
-    let wish = Create {
-        content_type: "application/json".into(),
-        ttl_seconds: None,
-        expires_at_ms: None,
-        retention: EVERYTHING,
-        records,
-        closed: false,
-        fork: None,
-        note: None,
-    };
+    let wish = Create { content_type: "application/json".into(), retention: EVERYTHING, records, ..Create::default() };
     match engine.create(name, wish).await {
         Ok(created) => Ok(created.stream),
         Err(CreateError::Unavailable(why)) => Err(why),

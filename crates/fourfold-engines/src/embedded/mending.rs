@@ -103,14 +103,5 @@ fn name() -> StreamName {
 }
 
 fn plain() -> Create {
-    Create {
-        content_type: "text/plain".into(),
-        ttl_seconds: None,
-        expires_at_ms: None,
-        retention: Retention::default(),
-        records: Vec::new(),
-        closed: false,
-        fork: None,
-        note: None,
-    }
+    Create { content_type: "text/plain".into(), ..Create::default() }
 }

@@ -88,16 +88,7 @@ pub(crate) fn name(text: &str) -> StreamName {
 }
 
 pub(crate) fn plain() -> Create {
-    Create {
-        content_type: "text/plain".into(),
-        ttl_seconds: None,
-        expires_at_ms: None,
-        retention: Retention::default(),
-        records: Vec::new(),
-        closed: false,
-        fork: None,
-        note: None,
-    }
+    Create { content_type: "text/plain".into(), ..Create::default() }
 }
 
 pub(crate) fn keeping(retention: Retention) -> Create {
