@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// Nothing here takes so long; a test that waits for it has failed.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(240);
 
 /// The transports, as `--transport` names them.
 pub(crate) const TRANSPORTS: [&str; 4] = ["websocket", "sse", "long-poll", "short-poll"];
