@@ -214,7 +214,7 @@ pub const STORAGE_BYTES_MAX_DEFAULT: Option<u64> = None;
 /// Streams and what is in them are counted anew so often while that is limited, since some expire by themselves, and retention drops records.
 pub const QUOTA_RECOUNT: Duration = Duration::from_secs(60);
 
-/// Before a stream or an append is refused by such a count it is made anew, but no more often: a listing of 100,000 streams takes about a second.
+/// Before a stream or an append is refused by such a count it is made anew, but no more often: a listing of 100,000 streams takes about half a second.
 pub const QUOTA_RECOUNT_MIN: Duration = Duration::from_secs(5);
 
 /// Streams that are looked at in one go while they are counted: other work comes in between.
