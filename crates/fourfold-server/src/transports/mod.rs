@@ -40,6 +40,7 @@ use crate::{
 
 use heartbeat::Heartbeat;
 
+mod appends;
 pub(crate) mod awaited;
 pub(crate) mod follow;
 pub(crate) mod form;

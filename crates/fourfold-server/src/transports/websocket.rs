@@ -1,12 +1,11 @@
 //! WebSocket: a message for each portion, and appends from the client with ordered answers.
 
 use std::{
-    collections::VecDeque,
     future::{Future, poll_fn, ready},
     io,
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
-    task::{Context as Waker, Poll},
+    task::Poll,
 };
 
 use bytes::Bytes;
@@ -15,12 +14,13 @@ use fourfold_protocol::{
     Code, Portion, Refusal, message,
     websocket::{self, Agreed, CloseCode, Event, SharedFrame},
 };
-use fourfold_stream::{Append, Appended, Cursor, Dialect, Ended, Next, Producer, ReadRefusal, Stream, cursor::PORTION};
+use fourfold_stream::{Append, Cursor, Dialect, Ended, Next, Producer, ReadRefusal, cursor::PORTION};
 use http::{StatusCode, header};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
     Live, Reader,
+    appends::{Answering, Appends, counted, next_answers},
     follow::{PORTIONS_A_TURN, STREAM_DELETED, WEBSOCKET, WEBSOCKET_DEFLATED},
     heartbeat::{Heartbeat, Pulse},
     pass::{Due, Pass},
@@ -28,14 +28,13 @@ use super::{
 use crate::{
     answer::{self, Framing},
     call,
-    caller::Caller,
     connection::Reply,
     context::{Context, Seat},
     limits::{APPENDS_UNACKNOWLEDGED_MAX, PING, PRODUCER_ID_BYTES_MAX},
     line::Stalled,
     publish,
-    tally::{Tally, Way},
-    trace::{HandedOver, Parent, Trace},
+    tally::Way,
+    trace::Parent,
     websocket::{Handshake, Socket, encode},
 };
 
@@ -473,64 +472,6 @@ impl Conversation {
         self.context.tally.goodbye(code);
         let next = self.cursor.stream().offset(self.cursor.at());
         self.socket.encode(&SharedFrame::text(message::goodbye(code, after_ms, next).as_bytes()))
-    }
-}
-
-type Answering = Pin<Box<dyn Future<Output = Result<Appended, Refusal>> + Send>>;
-
-/// Counts an append. Errors: there were too many, or there is too much already.
-async fn counted(
-    stream: &Stream,
-    records: &[Bytes],
-    who: &Who,
-    caller: &Caller,
-    context: &Context,
-) -> Result<(), Refusal> {
-    let Context { limits, quota, engine, .. } = context;
-    limits.append(caller)?;
-    limits.token_append(who.key())?;
-    quota.look(who, stream, publish::bytes_of(records), &**engine, limits).await
-}
-
-/// Appends in the order in which they came, each with the client's name for it. At most [`APPENDS_UNACKNOWLEDGED_MAX`].
-struct Appends {
-    stream: Arc<fourfold_stream::Stream>,
-    tally: Arc<Tally>,
-    waiting: VecDeque<(String, Trace, Answering)>,
-    handed_over: HandedOver,
-}
-
-impl Appends {
-    fn of(stream: Arc<fourfold_stream::Stream>, tally: Arc<Tally>) -> Self {
-        Self { stream, tally, waiting: VecDeque::new(), handed_over: HandedOver::default() }
-    }
-
-    /// The answers that are due, in order, as frames behind each other.
-    fn poll(&mut self, cx: &mut Waker<'_>) -> Poll<Vec<u8>> {
-        let mut frames = Vec::new();
-        while let Some((id, trace, pending)) = self.waiting.front_mut() {
-            let Poll::Ready(result) = pending.as_mut().poll(cx) else { break };
-            trace.answered_by_message(&result);
-            self.handed_over.soon_by_message(std::mem::take(trace));
-            let answer = match result {
-                Ok(done) => message::ack(id, self.stream.offset(done.next), done.closed, done.duplicate),
-                Err(refusal) => {
-                    self.tally.refused(refusal.code);
-                    message::error(id, &refusal)
-                }
-            };
-            frames.extend_from_slice(&websocket::text(answer.as_bytes()));
-            self.waiting.pop_front();
-        }
-        if frames.is_empty() { Poll::Pending } else { Poll::Ready(frames) }
-    }
-}
-
-/// Completes when an answer is due; never without appends. Cancel-safe: what was polled stays in the queue.
-async fn next_answers(appends: Option<&mut Appends>) -> Vec<u8> {
-    match appends {
-        Some(appends) => poll_fn(|cx| appends.poll(cx)).await,
-        None => std::future::pending().await,
     }
 }
 
