@@ -12,18 +12,22 @@ const POLICY: &str =
 /// Where the page at `/` has its link to what the one who mounts the server adds.
 const LINK: &str = "<!-- extra -->";
 
-/// The file at this path. `link` is a path and plain words.
-pub(crate) fn get(path: &str, link: Option<(&str, &str)>) -> Option<Answer> {
+/// Where the page says that there are no rules, and so no tokens to show.
+const OPEN: &str = r#"data-access="open""#;
+const RULES: &str = r#"data-access="rules""#;
+
+/// The file at this path. `link` is a path and plain words; `is_open` says that there are no rules.
+pub(crate) fn get(path: &str, link: Option<(&str, &str)>, is_open: bool) -> Option<Answer> {
     let (_, content_type, text) = FILES.iter().find(|(at, ..)| *at == path)?;
     let mut parts = answer::head(StatusCode::OK);
     answer::put(&mut parts, header::CONTENT_TYPE, content_type);
     answer::put(&mut parts, header::CACHE_CONTROL, "no-cache");
     answer::put(&mut parts, header::CONTENT_SECURITY_POLICY, POLICY);
-    let body = match link {
-        Some((to, words)) if path == "/" => {
-            Bytes::from(text.replace(LINK, &format!(r#"<a class="extra" href="{to}">{words}</a>"#)))
-        }
-        _ => Bytes::from_static(text.as_bytes()),
+    let body = if path == "/" && (link.is_some() || !is_open) {
+        let link = link.map(|(to, words)| format!(r#"<a class="extra" href="{to}">{words}</a>"#)).unwrap_or_default();
+        Bytes::from(text.replace(LINK, &link).replacen(OPEN, if is_open { OPEN } else { RULES }, 1))
+    } else {
+        Bytes::from_static(text.as_bytes())
     };
     Some(answer::full(parts, body))
 }
@@ -61,6 +65,7 @@ const FILES: &[(&str, &str, &str)] = &[
     file!("sse.js"),
     file!("stream.js"),
     file!("subscription.js"),
+    file!("token.js"),
     file!("transport.js"),
     file!("websocket.js"),
 ];
@@ -82,12 +87,14 @@ mod tests {
         for entry in std::fs::read_dir(folder).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             let path = if name == "index.html" { "/".to_owned() } else { format!("/page/{name}") };
-            assert!(super::get(&path, None).is_some(), "{name} is not served: add it to FILES");
+            assert!(super::get(&path, None, true).is_some(), "{name} is not served: add it to FILES");
         }
     }
 
     #[test]
-    fn the_page_has_a_place_for_a_link() {
-        assert_eq!(include_str!("page/index.html").matches(super::LINK).count(), 1);
+    fn the_page_has_a_place_for_a_link_and_says_whether_there_are_rules() {
+        for place in [super::LINK, super::OPEN] {
+            assert_eq!(include_str!("page/index.html").matches(place).count(), 1);
+        }
     }
 }

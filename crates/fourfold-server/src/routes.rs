@@ -98,7 +98,7 @@ async fn listing(request: &Request<Incoming>, context: &Arc<Context>) -> Result<
 async fn beside(request: Request<Incoming>, context: &Arc<Context>) -> Result<Reply, Refusal> {
     let extra = context.settings.extra.as_deref();
     let path = request.uri().path();
-    let Some(answer) = page::get(path, extra.and_then(Extra::link)) else {
+    let Some(answer) = page::get(path, extra.and_then(Extra::link), context.settings.access.is_open()) else {
         if let Some(extra) = extra.filter(|extra| extra.has(path)) {
             let (parts, body) = request.into_parts();
             let body = whole(body, context).read().await?;

@@ -3,6 +3,7 @@
 import { factsOf } from "./calls.js";
 import { say } from "./slots.js";
 import { Subscription } from "./subscription.js";
+import { ask } from "./token.js";
 
 const CALLS = new URL("../v1/calls/", import.meta.url).href;
 const LOOK_MS = 1000;
@@ -73,7 +74,7 @@ export class CallView {
     const id = this.#id;
     if (id === null || this.#state?.ending || document.hidden) return;
     try {
-      const answer = await fetch(CALLS + encodeURIComponent(id), { cache: "no-store" });
+      const answer = await ask(CALLS + encodeURIComponent(id), { cache: "no-store" });
       if (!answer.ok) return;
       const state = await answer.json();
       if (id !== this.#id || this.#state?.ending) return; // Another was chosen meanwhile, or a later answer was quicker.
@@ -88,7 +89,7 @@ export class CallView {
   async #cancel() {
     const { "call-cancel": cancel } = this.#slots;
     cancel.disabled = true;
-    await fetch(`${CALLS + encodeURIComponent(this.#id)}/cancel`, { method: "POST" }).catch(() => {});
+    await ask(`${CALLS + encodeURIComponent(this.#id)}/cancel`, { method: "POST" }).catch(() => {});
     cancel.disabled = false;
     this.#look();
   }

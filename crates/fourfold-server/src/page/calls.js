@@ -4,6 +4,7 @@ import { asProblem, problemIn } from "./problem.js";
 import { bytes } from "./format.js";
 import { copyOf, say } from "./slots.js";
 import { hashOf } from "./stream.js";
+import { ask } from "./token.js";
 
 const BEGIN = new URL("../v1/call/", import.meta.url).href;
 const CALLS = new URL("../v1/calls", import.meta.url).href;
@@ -13,6 +14,7 @@ const REFRESH_MS = 2000;
 export class Calls {
   #slots;
   #asked = 0;
+  #refused = false; // asking again would be refused again
   #chosen = "";
 
   constructor(slots) {
@@ -30,12 +32,20 @@ export class Calls {
     for (const link of this.#slots["call-list"].querySelectorAll("a")) this.#mark(link);
   }
 
+  /** Another token is held. */
+  introduced() {
+    this.#refused = false;
+    this.refresh();
+  }
+
   async refresh() {
-    if (document.hidden) return;
+    if (document.hidden || this.#refused) return;
     const turn = (this.#asked += 1);
     try {
-      const answer = await fetch(`${CALLS}?limit=${SHOWN}`, { cache: "no-store" });
-      if (answer.ok && turn === this.#asked) this.#show(await answer.json());
+      const answer = await ask(`${CALLS}?limit=${SHOWN}`, { cache: "no-store" });
+      if (turn !== this.#asked) return;
+      this.#refused = answer.status === 401;
+      if (answer.ok) this.#show(await answer.json());
     } catch {
       // The list of streams says that the server does not answer.
     }
@@ -48,7 +58,7 @@ export class Calls {
     const headers = body === "" ? {} : { "Content-Type": isJson(body) ? "application/json" : "text/plain; charset=utf-8" };
     const name = encodeURIComponent(elements.name.value);
     try {
-      const answer = await fetch(BEGIN + name, { method: "POST", headers, body: body === "" ? null : body });
+      const answer = await ask(BEGIN + name, { method: "POST", headers, body: body === "" ? null : body });
       if (!answer.ok) throw await problemIn(answer);
       output.classList.remove("bad");
       say(output, "");

@@ -1,8 +1,9 @@
 // The list of streams: a page of it at a time, filtered by prefix, fresh while it is looked at.
 
-import { problemIn } from "./problem.js";
+import { asProblem, problemIn } from "./problem.js";
 import { copyOf, say } from "./slots.js";
-import { hashOf, listUrl } from "./stream.js";
+import { hashOf, listUrl, nameFault, urlOf } from "./stream.js";
+import { HAS_RULES, ask } from "./token.js";
 
 const PAGE = 40;
 const REFRESH_MS = 5000;
@@ -14,6 +15,7 @@ export class Catalog {
   #next = null;
   #chosen = "";
   #asked = 0;
+  #refused = false; // asking again would be refused again
 
   constructor(slots) {
     this.#slots = slots;
@@ -21,6 +23,9 @@ export class Catalog {
     slots.prefix.addEventListener("input", () => {
       clearTimeout(typing);
       typing = setTimeout(() => this.#turnTo(""), TYPING_MS);
+    });
+    slots.prefix.addEventListener("keydown", ({ key, target }) => {
+      if (key === "Enter" && nameFault(target.value) === null) location.hash = hashOf(target.value);
     });
     slots.first.addEventListener("click", () => this.#turnTo(""));
     slots.more.addEventListener("click", () => this.#turnTo(this.#next));
@@ -33,14 +38,24 @@ export class Catalog {
     for (const link of this.#slots.list.querySelectorAll("a")) this.#mark(link);
   }
 
+  /** Another token is held. */
+  introduced() {
+    this.#refused = false;
+    this.#turnTo("");
+  }
+
   async refresh() {
-    if (document.hidden) return;
+    if (document.hidden || this.#refused) return;
     const turn = (this.#asked += 1);
     try {
       const page = await listed({ prefix: this.#slots.prefix.value, limit: PAGE, after: this.#after });
       if (turn === this.#asked) this.#show(page); // a later question overtook this one otherwise
-    } catch {
-      say(this.#slots["list-note"], "The list cannot be had at the moment.");
+    } catch (error) {
+      if (turn !== this.#asked) return;
+      const { status, retry, line } = asProblem(error);
+      this.#refused = HAS_RULES && status === 401 && !retry;
+      if (this.#refused) this.#show({ streams: [] });
+      say(this.#slots["list-note"], this.#refused ? line : "The list cannot be had at the moment.");
     }
   }
 
@@ -55,7 +70,8 @@ export class Catalog {
     this.#next = next ?? null;
     first.disabled = this.#after === "";
     more.disabled = this.#next === null;
-    say(this.#slots["list-note"], streams.length > 0 ? "" : this.#after ? "No more." : "None yet.");
+    const none = HAS_RULES ? "None that may be listed. Enter in the filter opens one by its name." : "None yet.";
+    say(this.#slots["list-note"], streams.length > 0 ? "" : this.#after ? "No more." : none);
     while (list.children.length > streams.length) list.lastElementChild.remove();
     while (list.children.length < streams.length) list.append(copyOf("stream-item"));
     streams.forEach((stream, index) => this.#fill(list.children[index].firstElementChild, stream));
@@ -78,8 +94,9 @@ export class Catalog {
   }
 }
 
-/** The listing's entry of one stream, or `null`. Asked of the list, where "there is none" is not an error. */
+/** The listing's entry of one stream, or `null`. Asked of the list, where "there is none" is not an error; with rules a stream may be read and not listed. */
 export async function entryOf(name) {
+  if (HAS_RULES) return asked(name);
   const { streams } = await listed({ prefix: name, limit: 1 });
   return streams.length > 0 && streams[0].name === name ? streams[0] : null;
 }
@@ -90,9 +107,18 @@ export async function firstEntry() {
   return streams[0] ?? null;
 }
 
+async function asked(name) {
+  if (nameFault(name) !== null) return null;
+  const answer = await ask(`${urlOf(name)}?offset=now`, { cache: "no-store" });
+  if (answer.status === 404) return null;
+  if (!answer.ok) throw await problemIn(answer);
+  const [contentType, streamNextOffset] = ["content-type", "stream-next-offset"].map((header) => answer.headers.get(header));
+  return { name, contentType, streamNextOffset };
+}
+
 async function listed(query) {
   const given = Object.entries(query).filter(([, value]) => value !== "");
-  const answer = await fetch(listUrl(given), { cache: "no-store" });
+  const answer = await ask(listUrl(given), { cache: "no-store" });
   if (!answer.ok) throw await problemIn(answer);
   return answer.json();
 }

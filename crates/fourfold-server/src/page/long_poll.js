@@ -2,6 +2,7 @@
 
 import { asProblem, problemIn } from "./problem.js";
 import { pause } from "./pause.js";
+import { ask } from "./token.js";
 
 // An empty answer should have taken its time. One that did not is asked again no faster than this.
 const EMPTY_ANSWER_MS = 250;
@@ -16,7 +17,7 @@ async function loop(stream, offset, sink, signal) {
   const query = new URLSearchParams({ live: "long-poll", offset });
   for (;;) {
     sink.asked();
-    const answer = await fetch(`${stream.url}?${query}`, { cache: "no-store", signal });
+    const answer = await ask(`${stream.url}?${query}`, { cache: "no-store", signal });
     if (!answer.ok) throw await problemIn(answer);
     const next = answer.headers.get("stream-next-offset");
     const text = answer.status === 204 ? "" : await answer.text();

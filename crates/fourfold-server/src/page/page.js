@@ -4,12 +4,13 @@ import { CallView, isCall } from "./call_view.js";
 import { Calls } from "./calls.js";
 import { Catalog, entryOf, firstEntry } from "./catalog.js";
 import { CodeCard } from "./code_card.js";
-import { appendForm, creationForm } from "./forms.js";
+import { appendForm, creationForm, tokenForm } from "./forms.js";
 import { count } from "./format.js";
 import { Panel } from "./panel.js";
 import { asProblem } from "./problem.js";
 import { say, slotsIn } from "./slots.js";
 import { Stream, hashOf, nameInHash } from "./stream.js";
+import { HAS_RULES, token } from "./token.js";
 import { TRANSPORTS } from "./transport.js";
 
 const DEFAULT = "demo/vitals";
@@ -19,25 +20,30 @@ const TOLD = new Set(["cut", "closed", "error"]); // states worth interrupting a
 const slots = slotsIn(document);
 const catalog = new Catalog(slots);
 const calls = new Calls(slots);
-const callView = new CallView(slots, choose);
+const callView = new CallView(slots, () => choose());
 let stream = null;
 let start = "now";
 let panels = [];
 let cards = [];
 let choice = 0;
 
-async function choose() {
+/** `again` goes on, where the same stream is chosen, from the offsets in hand. */
+async function choose({ again = false } = {}) {
   const turn = (choice += 1);
   let entry = null;
   let fault = null;
   try {
     const name = nameInHash();
-    entry = name ? await entryOf(name) : ((await entryOf(DEFAULT)) ?? (await firstEntry()));
+    entry = name ? await entryOf(name) : ((HAS_RULES ? null : await entryOf(DEFAULT)) ?? (await firstEntry()));
   } catch (error) {
-    fault = asProblem(error).line;
+    fault = asProblem(error);
   }
   if (turn !== choice) return; // another choice was made meanwhile
   if (entry === null) return showEmpty(nameInHash(), fault);
+  if (again && stream?.name === entry.name) {
+    callView.show(stream);
+    return panels.forEach((panel) => panel.resume());
+  }
   if (!nameInHash()) history.replaceState(null, "", hashOf(entry.name));
   show(entry);
 }
@@ -79,10 +85,16 @@ function showEmpty(name, fault) {
   document.title = "Fourfold";
   slots.chosen.hidden = true;
   slots.empty.hidden = false;
-  say(slots["empty-title"], fault ? "The server does not answer" : name ? `There is no stream “${name}”` : "No stream yet");
-  say(slots["empty-text"], fault ?? "Create it, or choose another.");
+  say(slots["empty-title"], fault ? titleOf(fault) : name ? `There is no stream “${name}”` : "No stream yet");
+  const hint = fault?.status === 401 ? " Paste one below “Token”." : "";
+  say(slots["empty-text"], fault ? `${fault.line}.${hint}` : "Create it, or choose another.");
   if (name) slots.create.elements.name.value = name;
   summarize();
+}
+
+function titleOf({ status }) {
+  if (status === 401) return token() === "" ? "A token is needed" : "The token is not taken";
+  return status === 403 ? "That is not permitted" : "The server does not answer";
 }
 
 function leave() {
@@ -144,6 +156,12 @@ creationForm(slots.create, slots["create-answer"], (name) => {
   if (nameInHash() === name) choose();
   else location.hash = hashOf(name);
 });
+tokenForm(slots["token-section"], slots["token-form"], slots["token-answer"], () => {
+  catalog.introduced();
+  calls.introduced();
+  choose({ again: true });
+});
+slots["token-hint"].hidden = !HAS_RULES;
 appendForm(slots.append, slots["append-answer"], () => stream);
 for (const button of document.querySelectorAll('[data-action="start"]')) {
   button.addEventListener("click", () => startFrom(button.dataset.offset));

@@ -51,6 +51,11 @@ export class Panel {
     this.subscription.resume();
   }
 
+  /** Goes on from the offset in hand, whatever it did before. */
+  resume() {
+    this.subscription.resume();
+  }
+
   restart(offset) {
     this.#series = new Series();
     this.#recent = [];

@@ -1,5 +1,7 @@
 // What went wrong, in one shape: a problem+json answer, a connection that failed, an answer that made no sense.
 
+import { ask } from "./token.js";
+
 export class Problem extends Error {
   constructor({ status = 0, code = "unreachable", detail, retry = true, oldestOffset = null, retryAfter = null }) {
     super(detail);
@@ -45,7 +47,7 @@ export function asProblem(error) {
 export async function askWhy(stream, offset, signal) {
   try {
     const query = new URLSearchParams({ offset, limit: 1 });
-    const answer = await fetch(`${stream.url}?${query}`, { cache: "no-store", signal });
+    const answer = await ask(`${stream.url}?${query}`, { cache: "no-store", signal });
     return answer.ok ? null : await problemIn(answer);
   } catch (error) {
     return asProblem(error);

@@ -2,6 +2,7 @@
 
 import { asProblem, problemIn } from "./problem.js";
 import { pause } from "./pause.js";
+import { ask } from "./token.js";
 
 const NO_ADVICE_MS = 1000;
 
@@ -17,7 +18,7 @@ async function loop(stream, offset, sink, signal) {
     sink.asked();
     const headers = etag === null ? {} : { "If-None-Match": etag };
     const query = new URLSearchParams({ offset });
-    const answer = await fetch(`${stream.url}?${query}`, { headers, cache: "no-store", signal });
+    const answer = await ask(`${stream.url}?${query}`, { headers, cache: "no-store", signal });
     if (!answer.ok && answer.status !== 304) throw await problemIn(answer);
     offset = answer.headers.get("stream-next-offset") ?? offset;
     etag = answer.headers.get("etag");

@@ -2,9 +2,12 @@
 // last id it saw when its connection is cut.
 
 import { Problem, asProblem, askWhy } from "./problem.js";
+import { token } from "./token.js";
 
 export function readSse(stream, offset, sink) {
-  const source = new EventSource(`${stream.url}?${new URLSearchParams({ live: "sse", offset })}`);
+  const query = new URLSearchParams({ live: "sse", offset });
+  if (token() !== "") query.set("access_token", token()); // an EventSource has no headers
+  const source = new EventSource(`${stream.url}?${query}`);
   const over = new AbortController();
   let at = offset;
   const stop = () => {
@@ -53,7 +56,8 @@ export function readSse(stream, offset, sink) {
     if (source.readyState === EventSource.CONNECTING) return sink.connecting();
     sink.asked();
     const why = await askWhy(stream, at, over.signal);
-    sink.failed(why ?? new Problem({ code: "refused", detail: "the event stream was refused" }));
+    const hint = token() === "" ? "" : ", perhaps since a token in a URL is not taken (“query” in [access])";
+    sink.failed(why ?? new Problem({ code: "refused", detail: `the event stream was refused${hint}` }));
   };
 
   return stop;

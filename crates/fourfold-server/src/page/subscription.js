@@ -80,8 +80,8 @@ export class Subscription {
       delivered: (records, offset, text) => this.#deliver(records, offset, text),
       gap: (from, to) => this.#gap(from, to),
       closed: (why) => this.#end("closed", `${why[0].toUpperCase()}${why.slice(1)}.`),
-      goodbye: (ms) => {
-        this.#end("connecting", "The server drains. It named a time to come back.");
+      goodbye: (ms, code) => {
+        this.#end("connecting", `The server said goodbye (${code}) and when to come back.`);
         this.#resumeAfter(ms);
       },
       failed: (problem) => this.#fail(problem),

@@ -8,7 +8,7 @@
 //   delivered(records, offset, text) records (perhaps none), the offset after them, the payload they came in
 //   gap(from, to)                    retention dropped what lay between
 //   closed(why)                      nothing will follow
-//   goodbye(ms)                      the server drains: come back after so many milliseconds
+//   goodbye(ms, code)                the server ends it, and says why: come back after so many milliseconds
 //   failed(problem)                  it broke: the sink decides whether and when to go on
 
 import { readLongPoll } from "./long_poll.js";

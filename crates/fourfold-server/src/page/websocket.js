@@ -1,11 +1,13 @@
 // WebSocket: one connection, one JSON message for each batch of records. Nothing but `WebSocket`.
 
 import { Problem, asProblem, askWhy } from "./problem.js";
+import { token } from "./token.js";
 
 const STREAM_DELETED = 4404;
 
 export function readWebSocket(stream, offset, sink) {
-  const socket = new WebSocket(`${stream.socketUrl}?${new URLSearchParams({ offset })}`);
+  const protocols = token() === "" ? [] : ["fourfold", `fourfold.token.${token()}`]; // a WebSocket has no headers
+  const socket = new WebSocket(`${stream.socketUrl}?${new URLSearchParams({ offset })}`, protocols);
   const over = new AbortController();
   let at = offset;
   let told = null; // the goodbye, which outranks the close code that follows it
@@ -33,7 +35,7 @@ export function readWebSocket(stream, offset, sink) {
   };
   socket.onclose = async ({ code, reason }) => {
     if (told?.code === "stream-deleted" || code === STREAM_DELETED) return sink.closed("the stream was deleted");
-    if (told) return sink.goodbye(told.reconnectAfterMs);
+    if (told) return sink.goodbye(told.reconnectAfterMs, told.code);
     const why = opened ? null : await askWhy(stream, at, over.signal);
     sink.failed(why ?? new Problem({ code: reason || "cut", detail: `the socket closed (${code}${reason && ` ${reason}`})` }));
   };
