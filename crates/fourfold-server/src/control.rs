@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use fourfold_access::Verb;
 use fourfold_protocol::Refusal;
-use fourfold_subscriptions::{ControlRequest, limits::CONTROL_BODY_BYTES_MAX, methods};
-use http::{Method, Request, StatusCode, header, request::Parts};
+use fourfold_subscriptions::{ControlRequest, Door, door, limits::CONTROL_BODY_BYTES_MAX, methods};
+use http::{HeaderMap, Method, Request, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 
 use crate::{
@@ -29,8 +29,13 @@ pub(crate) async fn answer(
     context: &Arc<Context>,
 ) -> Result<Answer, Refusal> {
     let below = request.uri().path().strip_prefix(STREAMS).and_then(|path| path.strip_prefix(ROOT)).unwrap_or_default();
-    if request.method() != Method::OPTIONS && !shows_its_own_token(below) {
-        access::admit(&request, Verb::Control, below, peer, context).await?;
+    match door(request.method(), below) {
+        _ if request.method() == Method::OPTIONS => {}
+        Door::Open => {}
+        // Where there are rules, the names of subscriptions are told to nobody else.
+        Door::Token if context.settings.access.is_open() => {}
+        Door::Token => context.subscriptions.vouch(below, bearer(request.headers())).await?,
+        Door::Leave => drop(access::admit(&request, Verb::Control, below, peer, context).await?),
     }
     let (parts, incoming) = request.into_parts();
     let path = parts.uri.path().strip_prefix(STREAMS).and_then(|path| path.strip_prefix(ROOT)).unwrap_or_default();
@@ -51,7 +56,7 @@ pub(crate) async fn answer(
         Method::GET | Method::HEAD | Method::DELETE => Bytes::new(),
         _ => return Err(not_allowed(methods)),
     };
-    let (root, bearer, local) = (root(&parts), bearer(&parts), is_local(&parts));
+    let (root, bearer, local) = (root(&parts), bearer(&parts.headers), is_local(&parts, peer));
     let request = ControlRequest { method: &parts.method, path, root, bearer, body, local };
     let done = context.subscriptions.control(request).await?;
     let mut head = answer::head(StatusCode::from_u16(done.status).expect("subscriptions answer with real statuses"));
@@ -63,12 +68,6 @@ pub(crate) async fn answer(
     Ok(answer::full(head, done.body))
 }
 
-/// What needs no leave: the public keys, and what a worker says of the wake that it was given, with the token that came with it.
-fn shows_its_own_token(path: &str) -> bool {
-    let verb = path.strip_prefix("subscriptions/").and_then(|rest| rest.rsplit_once('/')).map(|(_, verb)| verb);
-    path == "jwks.json" || matches!(verb, Some("callback" | "ack" | "release"))
-}
-
 /// The streams' root as the client knows the server.
 fn root(parts: &Parts) -> String {
     let says = |header: &str| parts.headers.get(header).and_then(|value| value.to_str().ok());
@@ -78,9 +77,12 @@ fn root(parts: &Parts) -> String {
         .map_or_else(|| STREAMS.to_owned(), |host| format!("{scheme}://{host}{STREAMS}"))
 }
 
-/// Whether a program on this machine asks. A proxy says for whom it asks, a browser for which page, and both would let a stranger point
-/// webhooks to services of this machine.
-fn is_local(parts: &Parts) -> bool {
+/// Whether a program on this machine asks. A proxy says for whom it asks, be it before the first byte of HTTP, a browser for which page, and both would
+/// let a stranger point webhooks to services of this machine.
+fn is_local(parts: &Parts, peer: Option<IpAddr>) -> bool {
+    if !peer.is_some_and(|peer| peer.is_loopback()) {
+        return false;
+    }
     let mut names = parts.headers.keys().map(header::HeaderName::as_str);
     if names.any(|name| matches!(name, "origin" | "referer" | "forwarded" | "via") || name.starts_with("x-forwarded")) {
         return false;
@@ -90,8 +92,8 @@ fn is_local(parts: &Parts) -> bool {
     name == "localhost" || name == "[::1]" || name.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-fn bearer(parts: &Parts) -> Option<&str> {
-    let (scheme, token) = parts.headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
@@ -112,21 +114,25 @@ mod tests {
 
     #[test]
     fn a_stranger_does_not_point_webhooks_to_this_machine() {
+        let here = Some(Ipv4Addr::LOCALHOST.into());
         for host in ["localhost", "localhost:4437", "127.0.0.1:4437", "127.0.0.9", "[::1]:4437", "[::1]"] {
-            assert!(is_local(&parts(&[("host", host)])), "{host}");
+            assert!(is_local(&parts(&[("host", host)]), here), "{host}");
+            for elsewhere in [Some([203, 0, 113, 7].into()), None] {
+                assert!(!is_local(&parts(&[("host", host)]), elsewhere), "{host}, and a proxy has said who asks");
+            }
         }
         for host in ["", "example", "example:4437", "127.0.0.1.example", "10.0.0.1:4437"] {
-            assert!(!is_local(&parts(&[("host", host)])), "{host}");
+            assert!(!is_local(&parts(&[("host", host)]), here), "{host}");
         }
         for header in ["origin", "referer", "forwarded", "via", "x-forwarded-for", "x-forwarded-proto"] {
-            assert!(!is_local(&parts(&[("host", "127.0.0.1:4437"), (header, "x")])), "{header}");
+            assert!(!is_local(&parts(&[("host", "127.0.0.1:4437"), (header, "x")]), here), "{header}");
         }
     }
 
     #[test]
     fn a_token_is_told_by_its_scheme() {
-        assert_eq!(bearer(&parts(&[("authorization", "bearer  x ")])), Some("x"));
-        assert_eq!(bearer(&parts(&[("authorization", "Basic x")])), None);
-        assert_eq!(bearer(&parts(&[])), None);
+        assert_eq!(bearer(&parts(&[("authorization", "bearer  x ")]).headers), Some("x"));
+        assert_eq!(bearer(&parts(&[("authorization", "Basic x")]).headers), None);
+        assert_eq!(bearer(&parts(&[]).headers), None);
     }
 }

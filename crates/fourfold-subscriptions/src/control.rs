@@ -12,7 +12,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use crate::{
     Subscriptions,
     delivery::{link_type, offset},
-    entry::{Desk, Entry, tail_of},
+    entry::{Desk, Entry, now_ms, tail_of},
     lease::Report,
     limits::{
         DESCRIPTION_BYTES_MAX, ID_BYTES_MAX, LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN, LINKS_MAX, WORKER_BYTES_MAX,
@@ -72,12 +72,45 @@ impl Place<'_> {
     }
 }
 
+/// Who may make a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// Everybody: the public keys.
+    Open,
+    /// Whoever shows the token that came with a wake; see [`Subscriptions::vouch`].
+    Token,
+    /// Whoever has leave to steer subscriptions.
+    Leave,
+}
+
+/// Who may make a request of this path behind `__ds/`.
+#[must_use]
+pub fn door(method: &Method, path: &str) -> Door {
+    match place(path) {
+        Ok(Place::Keys) => Door::Open,
+        Ok(Place::Action(_, "callback" | "ack" | "release")) if method == Method::POST => Door::Token,
+        _ => Door::Leave,
+    }
+}
+
 /// The methods that a path behind `__ds/` takes. Errors: nothing is there.
 pub fn methods(path: &str) -> Result<&'static str, Refusal> {
     place(path).map(|place| place.methods())
 }
 
 impl Subscriptions {
+    /// Whether this token came with a wake of the subscription that the path names, whichever wake that was.
+    ///
+    /// Errors: [`Code::InvalidToken`], whether or not there is such a subscription: it is the token that tells.
+    pub async fn vouch(&self, path: &str, bearer: Option<&str>) -> Result<(), Refusal> {
+        let id = match place(path)? {
+            Place::Keys => return Ok(()),
+            Place::Subscription(id) | Place::Streams(id) | Place::Stream(id, _) | Place::Action(id, _) => id,
+        };
+        let keys = self.shared.means.load_keys().await.map_err(|why| unavailable(&why))?;
+        keys.unseal(bearer, &id, now_ms() / 1000).map(drop)
+    }
+
     /// Answers a request. Whatever the answer says is durable.
     pub async fn control(&self, request: ControlRequest<'_>) -> Result<ControlAnswer, Refusal> {
         let place = place(request.path)?;

@@ -31,6 +31,6 @@ mod state;
 mod subscriptions;
 mod target;
 
-pub use control::{ControlAnswer, ControlRequest, methods};
+pub use control::{ControlAnswer, ControlRequest, Door, door, methods};
 pub use counts::Counts;
 pub use subscriptions::{Options, Subscriptions};

@@ -121,13 +121,57 @@ fn workers_are_steered_by_who_may_and_a_wake_by_its_own_token() {
     harness.ask("PUT", &target, &[], wish).problem(401, "missing-token");
     let reader = token(&json!({ "read": ["**"] }));
     ask(&harness, &reader, "PUT", &target, &[], wish).problem(403, "not-permitted");
-    let steers = token(&json!({ "control": ["subscriptions/*"] }));
+    let steers = token(&json!({ "control": ["subscriptions/**"] }));
     let json = [("content-type", "application/json")];
     let made = ask(&harness, &steers, "PUT", &target, &json, wish);
     assert!([200, 201, 400].contains(&made.head.status), "it got past the door: {}", made.text());
     ask(&harness, &reader, "GET", &target, &[], b"").problem(403, "not-permitted");
     harness.get(&url("__ds/jwks.json")).expect(200);
     // The bearer of an ack is that of the wake: it is judged by the subscription, not at the door.
-    let ack = ask(&harness, &reader, "POST", &format!("{target}/ack"), &json, br#"{"acks":[]}"#);
-    assert_ne!(ack.json()["code"], "not-permitted", "{}", ack.text());
+    create(&harness, "jobs/1");
+    ask(&harness, &master(), "POST", &url("jobs/1"), &json, b"1").expect(204);
+    let claim =
+        ask(&harness, &steers, "POST", &format!("{target}/claim"), &json, br#"{"worker":"w"}"#).expect(200).json();
+    let done = json!({ "wake_id": claim["wake_id"], "generation": claim["generation"], "done": true }).to_string();
+    let wake = claim["token"].as_str().expect("a token");
+    ask(&harness, &steers, "POST", &format!("{target}/ack"), &json, done.as_bytes()).problem(401, "invalid-token");
+    ask(&harness, wake, "POST", &format!("{target}/ack"), &json, done.as_bytes()).expect(200);
+}
+
+#[test]
+fn the_name_of_a_stream_is_no_leave_to_unfollow_it() {
+    let harness = guarded();
+    let target = url("__ds/subscriptions/s1");
+    let steers = token(&json!({ "control": ["subscriptions/**"] }));
+    let json = [("content-type", "application/json")];
+    let wish = br#"{"type":"pull-wake","pattern":"jobs/*","wake_stream":"wakes"}"#;
+    ask(&harness, &steers, "PUT", &target, &json, wish).expect(201);
+    let reader = token(&json!({ "read": ["**"] }));
+    // A stream of that name is no action: what it is called does not open the door.
+    for stream in ["ack", "orders/ack", "x/callback", "x/release"] {
+        let link = format!("{target}/streams/{stream}");
+        harness.ask("DELETE", &link, &[], b"").problem(401, "missing-token");
+        ask(&harness, &reader, "DELETE", &link, &[], b"").problem(403, "not-permitted");
+        ask(&harness, &steers, "DELETE", &link, &[], b"").expect(204);
+    }
+}
+
+#[test]
+fn without_a_token_of_its_wakes_nobody_learns_of_a_subscription() {
+    let harness = guarded();
+    let target = url("__ds/subscriptions/s1");
+    let steers = token(&json!({ "control": ["subscriptions/**"] }));
+    let json = [("content-type", "application/json")];
+    let wish = br#"{"type":"pull-wake","pattern":"jobs/*","wake_stream":"wakes"}"#;
+    ask(&harness, &steers, "PUT", &target, &json, wish).expect(201);
+    // Whether there is such a subscription, and of which kind, is for whoever holds a token of it.
+    let there = [("ack", br#"{"acks":[]}"#.as_slice()), ("callback", b"{}"), ("release", b"no JSON")];
+    for (action, body) in there {
+        let refusals = ["s1", "s2"].map(|id| {
+            let answer = harness.ask("POST", &url(&format!("__ds/subscriptions/{id}/{action}")), &json, body);
+            answer.problem(401, "invalid-token");
+            answer.text()
+        });
+        assert_eq!(refusals[0], refusals[1]);
+    }
 }
