@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use fourfold_protocol::Code;
+use fourfold_protocol::{Code, Refusal, StreamName};
 use http::{Method, Request, StatusCode, uri::PathAndQuery};
 
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     caller::Caller,
     connection::Reply,
     context::Context,
+    routes::STREAMS,
     tally::{Tally, Wish},
     trace::Trace,
 };
@@ -52,14 +53,23 @@ impl Told {
         }
     }
 
-    /// What an operator can do something about is told at `info`, what a client has done wrong at `debug`.
     fn log(&self, code: Code, status: StatusCode) {
         let path = self.target.as_ref().map_or("/", PathAndQuery::path);
-        let (method, code, status) = (&self.method, code.as_str(), status.as_u16());
-        let peer = self.peer.map(tracing::field::display);
-        match status {
-            401 | 403 | 429 | 500.. => tracing::info!(%method, path, code, status, peer, "refused"),
-            _ => tracing::debug!(%method, path, code, status, peer, "refused"),
-        }
+        log(self.method.as_str(), path, code, status.as_u16(), self.peer);
+    }
+}
+
+/// A message over WebSocket was refused: counted, and a line as of a request.
+pub(crate) fn of_message(refusal: &Refusal, stream: &StreamName, peer: Option<IpAddr>, tally: &Tally) {
+    tally.refused(refusal.code);
+    log("message", &format!("{STREAMS}{}", stream.encoded()), refusal.code, refusal.code.status(), peer);
+}
+
+/// What an operator can do something about is told at `info`, what a client has done wrong at `debug`.
+fn log(method: &str, path: &str, code: Code, status: u16, peer: Option<IpAddr>) {
+    let (code, peer) = (code.as_str(), peer.map(tracing::field::display));
+    match status {
+        401 | 403 | 429 | 500.. => tracing::info!(%method, path, code, status, peer, "refused"),
+        _ => tracing::debug!(%method, path, code, status, peer, "refused"),
     }
 }

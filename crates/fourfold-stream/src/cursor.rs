@@ -146,6 +146,12 @@ impl Cursor {
         self.passing = true;
     }
 
+    /// Whether it passes over records.
+    #[must_use]
+    pub fn passes_records(&self) -> bool {
+        self.passing
+    }
+
     /// The next frame comes at once and says where the cursor stands, also without a record: a word in silence.
     pub fn greet(&mut self) {
         self.greeted = false;

@@ -338,6 +338,12 @@ fn access_part(access: Access) -> Part {
     let runtime = Handle::current(); // Sets of keys are fetched there, whoever asks for the reload.
     let prepare = move |config: &ServeConfig| -> Result<Box<dyn FnOnce()>, String> {
         let _there = runtime.enter();
+        if config.access.is_none() && !access.is_open() {
+            // As an editor leaves a file for a moment, or a copy that failed; and the address that is bound is not the file's any more.
+            return Err("there are no [access] rules any more, and without them everybody could do everything: \
+                        if that is meant, restart the server"
+                .into());
+        }
         access.reload(config.access.clone()).map_err(|why| format!("[access]: {why}"))?;
         Ok(nothing())
     };

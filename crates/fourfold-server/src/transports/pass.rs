@@ -36,6 +36,12 @@ pub(crate) enum Due {
 }
 
 impl Pass {
+    /// Of a connection that began while everybody might do everything.
+    pub(crate) fn of_nobody(verb: Verb) -> Self {
+        let (who, ping_at) = (Who::default(), Instant::now() + PING);
+        Self { who, place: None, verb, term: None, reminded: false, renewed: false, ping_at }
+    }
+
     /// `None` where everybody may do everything.
     pub(crate) fn of(admitted: Admitted, place: Option<Connected>, verb: Verb, context: &Context) -> Option<Self> {
         let Admitted { who, term, .. } = admitted;

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use fourfold_access::{Verb, Who};
 use fourfold_protocol::{
-    Code, Portion, Refusal, message,
+    Portion, Refusal, message,
     websocket::{self, Agreed, CloseCode, Event, SharedFrame},
 };
 use fourfold_stream::{Append, Cursor, Dialect, Ended, Next, Producer, ReadRefusal, cursor::PORTION};
@@ -20,19 +20,18 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     Live, Reader,
-    appends::{Answering, Appends, counted, next_answers},
+    appends::{Answering, Appends, admit, next_answers},
     follow::{PORTIONS_A_TURN, STREAM_DELETED, WEBSOCKET, WEBSOCKET_DEFLATED},
     heartbeat::{Heartbeat, Pulse},
     pass::{Due, Pass},
 };
 use crate::{
     answer::{self, Framing},
-    call,
     connection::Reply,
     context::{Context, Seat},
-    limits::{APPENDS_UNACKNOWLEDGED_MAX, PING, PRODUCER_ID_BYTES_MAX},
+    limits::{APPENDS_UNACKNOWLEDGED_MAX, PING},
     line::Stalled,
-    publish,
+    publish, refusals,
     tally::Way,
     trace::Parent,
     websocket::{Handshake, Socket, encode},
@@ -354,40 +353,23 @@ impl Conversation {
             return self.renew(id, token).await;
         }
         let trace = self.parent.begin(&self.context);
-        let permitted = match &self.pass {
-            Some(pass) if request.is_ok() => {
-                let access = &self.context.settings.access;
-                access
-                    .judge(&pass.who, Verb::Append, stream.name().as_str(), self.seat.caller().address())
-                    .await
-                    .map(drop)
+        // Boxed: few wait here, for a hook or for what a quota counts.
+        let admitted =
+            Box::pin(admit(request.as_ref().ok(), stream, self.who(), self.seat.caller(), &self.context)).await;
+        let (id, pending): (String, Answering) = match (request, admitted) {
+            (Err((id, _)) | Ok(message::Request { id, .. }), Err(refusal)) | (Err((id, refusal)), Ok(())) => {
+                (id, Box::pin(ready(Err(refusal))))
             }
-            _ => Ok(()),
-        };
-        let (id, pending): (String, Answering) = match request {
-            Err((id, refusal)) => (id, Box::pin(ready(Err(refusal)))),
-            Ok(request) if permitted.is_err() => (request.id, Box::pin(ready(Err(permitted.expect_err("it is one"))))),
-            Ok(request) if stream.name().is_call() => (request.id, Box::pin(ready(Err(call::calls_only())))),
-            Ok(request) if request.producer.as_ref().is_some_and(|(id, ..)| id.len() > PRODUCER_ID_BYTES_MAX) => {
-                let detail = format!("a producer's id has at most {PRODUCER_ID_BYTES_MAX} bytes");
-                (request.id, Box::pin(ready(Err(Refusal::new(Code::InvalidMessage, detail)))))
-            }
-            Ok(request) => {
-                let counting = counted(stream, &request.records, self.who(), self.seat.caller(), &self.context);
-                match counting.await {
-                    Err(refusal) => (request.id, Box::pin(ready(Err(refusal)))),
-                    Ok(()) => {
-                        let producer = request.producer.map(|(id, epoch, seq)| Producer { id, epoch, seq });
-                        let (records, close) = (request.records, request.close);
-                        let append = Append { records, producer, close, ..Append::default() };
-                        let appending = publish::append(stream, append, self.who(), trace.clone(), &self.context);
-                        (request.id, Box::pin(appending))
-                    }
-                }
+            (Ok(request), Ok(())) => {
+                let producer = request.producer.map(|(id, epoch, seq)| Producer { id, epoch, seq });
+                let (records, close) = (request.records, request.close);
+                let append = Append { records, producer, close, ..Append::default() };
+                (request.id, Box::pin(publish::append(stream, append, self.who(), trace.clone(), &self.context)))
             }
         };
         let appends = self.appends.get_or_insert_with(|| {
-            Box::new(Appends::of(self.cursor.stream().clone(), Arc::clone(&self.context.tally)))
+            let peer = self.seat.caller().address();
+            Box::new(Appends::of(self.cursor.stream().clone(), Arc::clone(&self.context.tally), peer))
         });
         appends.waiting.push_back((id, trace, pending));
         Ok(())
@@ -400,20 +382,33 @@ impl Conversation {
     /// Goes on with another token, if it is good for what this connection does. The one before is in force until then, and after a refusal.
     async fn renew(&mut self, id: &str, token: &str) -> io::Result<()> {
         self.flush_answers().await?;
-        let peer = self.seat.caller().address();
-        let answer = match &mut self.pass {
-            None => message::renewed(id, None),
-            Some(pass) => match pass.renew(token, self.cursor.stream().name(), peer, &self.context).await {
-                Ok(()) => message::renewed(id, pass.left_ms(Instant::now())),
-                Err(refusal) => {
-                    self.context.tally.refused(refusal.code);
-                    message::error(id, &refusal)
-                }
-            },
+        let answer = match self.renewed(token).await {
+            Ok(left_ms) => message::renewed(id, left_ms),
+            Err(refusal) => {
+                let caller = self.seat.caller().address();
+                refusals::of_message(&refusal, self.cursor.stream().name(), caller, &self.context.tally);
+                message::error(id, &refusal)
+            }
         };
         self.socket.write(websocket::text(answer.as_bytes())).await?;
         self.spoke();
         Ok(())
+    }
+
+    /// How long it is good now, in milliseconds, if that has an end.
+    async fn renewed(&mut self, token: &str) -> Result<Option<u64>, Refusal> {
+        let (caller, context) = (self.seat.caller(), &self.context);
+        context.limits.request(caller)?; // It costs as much as one.
+        if self.pass.is_none() && context.settings.access.is_open() {
+            return Ok(None);
+        }
+        // Without one there were no rules when the connection began.
+        let verb = if self.cursor.passes_records() { Verb::Append } else { Verb::Read };
+        let mut pass = self.pass.take().unwrap_or_else(|| Box::new(Pass::of_nobody(verb)));
+        let renewed = pass.renew(token, self.cursor.stream().name(), caller.address(), context).await;
+        let left_ms = pass.left_ms(Instant::now());
+        self.pass = Some(pass);
+        renewed.map(|()| left_ms)
     }
 
     async fn say_expires(&mut self, left_ms: u64) -> io::Result<()> {

@@ -1,8 +1,10 @@
 //! Who asks for more than it may have is told so, and when to come back; everybody else notices nothing.
 
+use fourfold_access::Verb;
 use fourfold_server::{LimitOptions, Network, PerAddress, Rate};
 
 use crate::{
+    access::{create, guarded_by, options},
     harness::{Harness, PATIENCE, eventually, url},
     http::{Answer, Client},
     live::Live,
@@ -126,6 +128,34 @@ fn appends_of_an_address_are_counted_together_over_http_and_websocket() {
     assert!(answer["error"]["retryAfter"].as_u64().is_some_and(|seconds| seconds > 0), "{answer}");
     client.request("GET", &url("s"), &[], b"");
     assert_eq!(client.answer().expect(200).text(), "[1,2,1,2]", "reading goes on");
+    harness.still_serves();
+}
+
+#[test]
+fn what_is_refused_over_a_websocket_is_counted_too() {
+    let four = PerAddress::set(Some(burst(4)));
+    let limits = LimitOptions { appends_per_address: four, requests_per_address: four, ..LimitOptions::default() };
+    let mut rules = options();
+    rules.anonymous.allow(Verb::Read, "s").expect("a pattern");
+    let harness = guarded_by(rules, |_| {});
+    create(&harness, "s");
+    harness.limits.reload(limits);
+    let mut socket = WebSocket::on(Client::connect_from(THEIRS, harness.address), "s", "now", false);
+    socket.json();
+    let mut codes = |messages: &[&str]| -> Vec<String> {
+        let sent = messages.iter().map(|text| {
+            socket.send(text);
+            socket.answer()["error"]["code"].as_str().expect("a refusal").to_owned()
+        });
+        sent.collect()
+    };
+    let (forbidden, nonsense, token) = (r#"{"append":[1],"id":1}"#, "{}", r#"{"token":"nonsense","id":2}"#);
+    let appends = codes(&[forbidden, nonsense, forbidden, nonsense, forbidden, nonsense]);
+    assert_eq!(appends[4..], ["too-many-requests"; 2], "{appends:?}");
+    assert!(!appends[..4].contains(&"too-many-requests".to_owned()), "{appends:?}");
+    // The handshake was a request as well.
+    let renewals = codes(&[token, token, token, token]);
+    assert_eq!(renewals, ["invalid-token", "invalid-token", "invalid-token", "too-many-requests"]);
     harness.still_serves();
 }
 

@@ -97,6 +97,28 @@ fn the_configuration_is_read_again_by_signal_and_by_command_and_nobody_is_droppe
     assert!(log.contains("the configuration was not reloaded, the one before stays in force"), "{log}");
 }
 
+#[test]
+fn a_reload_takes_no_rules_away() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (config, data) = (dir.path().join("fourfold.toml"), dir.path().join("data"));
+    fs::write(&config, "[access.anonymous]\nread = ['public/**']\n").expect("it is written");
+    let (running, address, _) = serve(&config, &data, &[]);
+    let reload = || fourfold(&["reload", "--data-dir", data.to_str().expect("UTF-8")]).finish();
+    let create = || run(exchange(&address, "PUT /v1/stream/a HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"));
+    for file in ["", "log = 'info'\nlisten = '127.0.0.1:0'\n", "insecure-open = true\n"] {
+        fs::write(&config, file).expect("it is written");
+        assert!(reload().failed().contains("there are no [access] rules any more"), "{file}");
+        let answer = create();
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    }
+    fs::write(&config, "[access.anonymous]\ncreate = ['**']\n").expect("it is written");
+    reload().succeeded();
+    let answer = create();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    running.signal(Signal::TERM);
+    running.finish().succeeded();
+}
+
 #[cfg(not(feature = "otel"))]
 #[test]
 fn a_collector_that_is_named_to_a_server_without_traces_is_told_of_once() {

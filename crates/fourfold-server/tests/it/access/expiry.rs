@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use fourfold_access::HookOptions;
+use fourfold_access::{Access, HookOptions, Verb};
 use serde_json::json;
 
 use super::{bearer, create, guarded, guarded_by, master, now, options, token};
@@ -183,4 +183,28 @@ fn an_open_server_takes_a_token_for_what_it_is_worth() {
     socket.json();
     socket.send(&json!({ "token": "anything", "id": 1 }).to_string());
     assert_eq!(socket.json(), json!({ "id": 1, "ack": {} }));
+}
+
+#[test]
+fn rules_that_come_by_a_reload_hold_for_a_websocket_that_was_there_before() {
+    let access = Access::open();
+    let harness = Harness::with(|settings| settings.access = access.clone());
+    harness.create("a", "application/json");
+    let mut socket = WebSocket::open(&harness, "a", "-1");
+    socket.json();
+    socket.send(&json!({ "append": [1], "id": 1 }).to_string());
+    assert!(socket.answer()["ack"].is_object());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut rules = options();
+    rules.anonymous.allow(Verb::Append, "witness").expect("a pattern");
+    rules.anonymous.allow(Verb::Read, "witness").expect("a pattern");
+    runtime.block_on(async { access.reload(rules) }).expect("they can be meant");
+    socket.send(&json!({ "append": [2], "id": 2 }).to_string());
+    assert_eq!(socket.answer()["error"]["code"], "missing-token");
+    socket.send(&json!({ "token": "anything", "id": 3 }).to_string());
+    assert_eq!(socket.answer()["error"]["code"], "invalid-token");
+    socket.send(&json!({ "token": token(&json!({ "read": ["a"], "append": ["a"] })), "id": 4 }).to_string());
+    assert!(socket.answer()["ack"]["tokenExpiresInMs"].is_u64());
+    socket.send(&json!({ "append": [5], "id": 5 }).to_string());
+    assert!(socket.answer()["ack"].is_object());
 }
