@@ -257,6 +257,9 @@ fn risks(config: &ServeConfig, shown: &Shown) -> Vec<String> {
         risks.push(format!("The certificate: {trouble}. Renew it, then 'fourfold reload'."));
     }
     risks.extend(config.secret_files.iter().filter_map(|path| readable_by_others(path)));
+    if let Engine::Embedded { data_dir, .. } = &config.engine {
+        risks.extend(open_to_others(data_dir));
+    }
     if config.access.is_none() && !config.listen.ip().is_loopback() {
         risks.push(format!(
             "{} is open to everybody: write an [access] section, or keep it behind a firewall.",
@@ -304,6 +307,18 @@ fn readable_by_others(path: &Path) -> Option<String> {
     Some(format!(
         "{path} holds a secret and can be read by {who}: chmod 600 {path}, owned by the user that the server runs as."
     ))
+}
+
+/// Who else gets into the data directory, in words; `None` if nobody does.
+fn open_to_others(dir: &Path) -> Option<String> {
+    let mode = fs::metadata(dir).ok()?.permissions().mode();
+    let who = match (mode & 0o010 != 0, mode & 0o001 != 0) {
+        (_, true) => "everybody on this machine",
+        (true, false) => "its group",
+        (false, false) => return None,
+    };
+    let dir = dir.display();
+    Some(format!("{dir} holds all streams and their keys and can be read by {who}: chmod 700 {dir}."))
 }
 
 /// Asks the running server.

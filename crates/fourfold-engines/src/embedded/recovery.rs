@@ -10,7 +10,9 @@
 //! What remains: a damaged byte in the very last group, less than a second before a crash, looks like an unfinished group.
 
 use std::{
-    fs, io,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
@@ -56,8 +58,28 @@ pub(crate) struct Opened {
 /// Takes the directory for this process.
 pub(crate) fn take(dir: &Path) -> Result<Mark, OpenFailure> {
     let unwritable = |e| OpenFailure::Unwritable(dir.to_owned(), e);
-    fs::create_dir_all(dir).map_err(unwritable)?;
-    Mark::take(dir).map_err(unwritable)?.ok_or_else(|| OpenFailure::InUse(dir.to_owned()))
+    make(dir).map_err(unwritable)?;
+    let mark = Mark::take(dir).map_err(unwritable)?.ok_or_else(|| OpenFailure::InUse(dir.to_owned()))?;
+    let mode = fs::metadata(dir).map_err(unwritable)?.permissions().mode();
+    if mode & OTHERS_ENTER != 0 {
+        // Not ours to change: somebody may have a reason.
+        tracing::warn!(dir = %dir.display(), "other users of this machine can read the streams and their keys: chmod 700");
+    }
+    Ok(mark)
+}
+
+/// Whoever gets into the directory reads the log: the files in it are as the process makes all of its files.
+const OTHERS_ENTER: u32 = 0o011;
+
+/// The directory, for nobody else if it is new.
+pub(crate) fn make(dir: &Path) -> io::Result<()> {
+    if let Some(above) = dir.parent() {
+        fs::create_dir_all(above)?;
+    }
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        made => made,
+    }
 }
 
 /// Opens what the directory holds, or begins anew.

@@ -1,6 +1,11 @@
 //! What an operator does to a server that runs: asks how it is, has it read its configuration again, ends it, and reads its log.
 
-use std::{fs, os::unix::net::UnixDatagram, path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    path::Path,
+    time::Duration,
+};
 
 use rustix::process::Signal;
 use tokio::{
@@ -95,6 +100,30 @@ fn the_configuration_is_read_again_by_signal_and_by_command_and_nobody_is_droppe
     let log = running.finish().succeeded().stderr;
     assert!(log.matches("the configuration was reloaded").count() >= 2, "{log}");
     assert!(log.contains("the configuration was not reloaded, the one before stays in force"), "{log}");
+}
+
+#[test]
+fn the_data_directory_is_for_nobody_else_and_one_that_is_not_is_told_of() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (config, data) = (dir.path().join("fourfold.toml"), dir.path().join("below/data"));
+    fs::write(&config, "").expect("it is written");
+    let mode = || fs::metadata(&data).expect("it is there").permissions().mode() & 0o777;
+    let served = || {
+        let (running, ..) = serve(&config, &data, &[]);
+        running.signal(Signal::TERM);
+        running.finish().succeeded().stderr
+    };
+    let told = "other users of this machine can read the streams and their keys: chmod 700";
+    assert!(!served().contains(told));
+    assert_eq!(mode(), 0o700);
+    let check =
+        || fourfold(&["check", "--data-dir", data.to_str().expect("UTF-8")]).finish().succeeded().lines.join("\n");
+    assert!(!check().contains("holds all streams"));
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    assert!(served().contains(told));
+    assert_eq!(mode(), 0o755, "somebody may have a reason");
+    let page = check();
+    assert!(page.contains("holds all streams and their keys and can be read by everybody on this machine"), "{page}");
 }
 
 #[test]

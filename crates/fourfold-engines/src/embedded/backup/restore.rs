@@ -88,7 +88,7 @@ pub fn verify(from: &mut dyn Read) -> Result<Summary, RestoreError> {
 /// is empty again; if the process ends meanwhile, an engine refuses to open it.
 pub fn restore(from: &mut dyn Read, dir: &Path) -> Result<Restored, RestoreError> {
     let unwritable = |e| OpenFailure::Unwritable(dir.to_owned(), e);
-    fs::create_dir_all(dir).map_err(unwritable)?;
+    recovery::make(dir).map_err(unwritable)?;
     if entries(dir).map_err(unwritable)?.next().is_some() {
         return Err(RestoreError::NotEmpty(dir.to_owned()));
     }
