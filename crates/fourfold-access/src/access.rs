@@ -66,6 +66,12 @@ impl Access {
         self.state.read().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
+    /// Whether a backend is asked for what rules and claims do not grant. What it grants may be for one address only.
+    #[must_use]
+    pub fn has_hook(&self) -> bool {
+        self.state().is_some_and(|state| state.hook.is_some())
+    }
+
     /// The cookie that may carry a token.
     #[must_use]
     pub fn cookie_name(&self) -> Option<String> {

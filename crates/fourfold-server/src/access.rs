@@ -16,7 +16,7 @@ use std::{
 };
 
 use fourfold_access::{Grant, Place, Verb, Who};
-use fourfold_protocol::Refusal;
+use fourfold_protocol::{Code, Refusal};
 use http::{HeaderMap, HeaderValue, Request, Uri, header};
 use tokio::time::Instant;
 
@@ -91,8 +91,8 @@ pub(crate) async fn admit<B>(
     }
     // Boxed, so that a request to an open server does not carry what judges tokens.
     Box::pin(async {
-        let who = introduce(request, context).await?;
-        who.may(verb, path, peer, context).await
+        let introduced = introduce(request, context).await?;
+        introduced.may(verb, path, peer, context).await
     })
     .await
 }
@@ -124,6 +124,8 @@ pub(crate) async fn admit_call<B>(
 pub(crate) struct Introduced {
     pub(crate) who: Who,
     place: Option<Place>,
+    /// What is wrong with the cookie of somebody who is nobody in particular for it.
+    fault: Option<Box<Refusal>>,
 }
 
 /// Looks at the page and the token that a request comes with.
@@ -131,19 +133,34 @@ pub(crate) async fn introduce<B>(request: &Request<B>, context: &Context) -> Res
     let (access, origins) = (&context.settings.access, &context.settings.origins);
     if access.is_open() {
         origins.check_open(request)?;
-        return Ok(Introduced { who: Who::default(), place: None });
+        return Ok(Introduced { who: Who::default(), place: None, fault: None });
     }
     let upgrade = Handshake::is_wanted(request);
     let cookie = access.cookie_name();
     let found = credential::find(request, upgrade, cookie.as_deref(), access.query_name())?;
     let place = found.as_ref().map(|found| found.place);
-    origins.check(request, upgrade, place)?;
-    let who = access.identify(found.as_ref().map(credential::Found::credential)).await?;
+    origins.check(request, upgrade, place, context.settings.tls.is_some())?;
+    let who = match access.identify(found.as_ref().map(credential::Found::credential)).await {
+        // A browser sends it, whatever is asked for, and the page cannot take it back: what is for everybody stays so.
+        Err(fault) if place == Some(Place::Cookie) && is_of_the_token(&fault) => {
+            return Ok(Introduced { who: Who::default(), place: None, fault: Some(Box::new(fault)) });
+        }
+        known => known?,
+    };
     context.limits.token_request(who.key())?;
-    Ok(Introduced { who, place })
+    Ok(Introduced { who, place, fault: None })
+}
+
+fn is_of_the_token(fault: &Refusal) -> bool {
+    matches!(fault.code, Code::InvalidToken | Code::ExpiredToken)
 }
 
 impl Introduced {
+    /// Whoever it is, if what they brought is good: for answers that show each what they may see.
+    pub(crate) fn known(&self) -> Result<&Who, Refusal> {
+        self.fault.as_ref().map_or(Ok(&self.who), |fault| Err((**fault).clone()))
+    }
+
     /// Whether they may do this; can be asked about several things.
     pub(crate) async fn may(
         &self,
@@ -152,7 +169,11 @@ impl Introduced {
         peer: Option<IpAddr>,
         context: &Context,
     ) -> Result<Admitted, Refusal> {
-        let grant = context.settings.access.judge(&self.who, verb, path, peer).await?;
+        let judged = context.settings.access.judge(&self.who, verb, path, peer).await;
+        let grant = judged.map_err(|refusal| match &self.fault {
+            Some(fault) if matches!(refusal.code, Code::MissingToken | Code::NotPermitted) => (**fault).clone(),
+            _ => refusal,
+        })?;
         if verb == Verb::Append {
             context.limits.token_append(self.who.key())?;
         }

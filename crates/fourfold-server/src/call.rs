@@ -68,7 +68,7 @@ pub(crate) async fn answer(
     let stream = format!("{BELOW}{id}");
     let done = match *request.method() {
         Method::GET | Method::HEAD if methods.starts_with("GET") && id.is_empty() => {
-            list(&request, &introduced.who, context).await
+            list(&request, introduced.known()?, context).await
         }
         Method::GET | Method::HEAD if methods.starts_with("GET") => {
             introduced.may(Verb::Read, &stream, peer, context).await?;

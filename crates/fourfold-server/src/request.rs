@@ -109,7 +109,9 @@ impl Plain {
             let (goes_on, told) = (keeps_alive(&self.request), Told::of(&mut self.request, &caller, &context));
             let mut grounds = None;
             let reply = self.readable_reply(&context, &caller, &mut grounds).await;
-            if let (Reply::Whole(answer), Some(grounds), true) = (&reply, grounds, goes_on) {
+            if let (Reply::Whole(answer), Some(grounds), true) = (&reply, grounds, goes_on)
+                && !context.settings.access.has_hook()
+            {
                 context.polls.learn(asking, grounds, answer);
             }
             (counted(reply, told, context), goes_on)

@@ -86,8 +86,8 @@ fn whole(body: Incoming, context: &Context) -> Body {
 async fn listing(request: &Request<Incoming>, context: &Arc<Context>) -> Result<Reply, Refusal> {
     match *request.method() {
         Method::GET | Method::HEAD => {
-            let who = access::introduce(request, context).await?.who;
-            list::get(&Query::parse(request.uri().query())?, &who, context).await.map(Reply::Whole)
+            let introduced = access::introduce(request, context).await?;
+            list::get(&Query::parse(request.uri().query())?, introduced.known()?, context).await.map(Reply::Whole)
         }
         Method::OPTIONS => Ok(Reply::Whole(answer::options(READ_ONLY))),
         _ => Err(not_allowed(READ_ONLY)),

@@ -53,15 +53,21 @@ impl Origins {
         self.admit(origin, host(request.uri(), request.headers()))
     }
 
-    /// For a server with rules.
-    pub(super) fn check<B>(&self, request: &Request<B>, upgrade: bool, place: Option<Place>) -> Result<(), Refusal> {
+    /// For a server with rules, which speaks TLS itself or not.
+    pub(super) fn check<B>(
+        &self,
+        request: &Request<B>,
+        upgrade: bool,
+        place: Option<Place>,
+        tls: bool,
+    ) -> Result<(), Refusal> {
         let headers = request.headers();
         let origin = headers.get(header::ORIGIN);
         let server = host(request.uri(), headers);
         if place == Some(Place::Cookie) {
             let safe = [Method::GET, Method::HEAD].contains(request.method()) && !upgrade;
             return match origin {
-                Some(origin) if is_same(origin, server) || self.names(origin) => Ok(()),
+                Some(origin) if is_same(origin, server, tls) || self.names(origin) => Ok(()),
                 Some(origin) => Err(refused(origin, "may not use the reader's cookie here")),
                 None if safe && !comes_from_elsewhere(headers) => Ok(()),
                 None => Err(Refusal::new(
@@ -94,10 +100,13 @@ fn refused(origin: &HeaderValue, what: &str) -> Refusal {
 /// An origin in a refusal, in characters.
 const ORIGIN_SHOWN_MAX: usize = 100;
 
-/// The same host and port. The scheme is not known behind a proxy that ends TLS.
-fn is_same(origin: &HeaderValue, server: Option<&str>) -> bool {
-    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
-    authority.zip(server).is_some_and(|(page, server)| page.eq_ignore_ascii_case(server))
+/// The same host and port, and scheme if this server speaks TLS: what somebody in the middle puts into a page without is not of the same origin. Without it
+/// the scheme is not known, as a proxy may end TLS.
+fn is_same(origin: &HeaderValue, server: Option<&str>, tls: bool) -> bool {
+    let page = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    page.zip(server).is_some_and(|((scheme, authority), server)| {
+        authority.eq_ignore_ascii_case(server) && (!tls || scheme == "https")
+    })
 }
 
 /// Browsers say so where they send no `Origin`: images, scripts, links.
@@ -139,7 +148,7 @@ mod tests {
     #[test]
     fn a_cookie_is_for_pages_of_the_same_origin_and_named_ones() {
         let check = |origins: &Origins, method: Method, headers: &[(&str, &str)], upgrade| {
-            origins.check(&request(method, headers), upgrade, Some(Place::Cookie)).is_ok()
+            origins.check(&request(method, headers), upgrade, Some(Place::Cookie), false).is_ok()
         };
         let origins = named(&["https://app.example"]);
         let same = [("origin", "https://rt.example:8443")];
@@ -164,11 +173,22 @@ mod tests {
     }
 
     #[test]
+    fn beside_tls_a_page_without_it_is_another_origin() {
+        let check = |origin, tls| {
+            let request = request(Method::POST, &[("origin", origin)]);
+            Origins::default().check(&request, false, Some(Place::Cookie), tls).is_ok()
+        };
+        assert!(check("https://rt.example:8443", true));
+        assert!(!check("http://rt.example:8443", true));
+        assert!(check("http://rt.example:8443", false), "a proxy may end TLS, or nobody speaks it");
+    }
+
+    #[test]
     fn a_token_sent_on_purpose_may_come_from_any_page_unless_some_are_named() {
         let evil = request(Method::POST, &[("origin", "https://evil.example")]);
-        assert!(Origins::default().check(&evil, false, Some(Place::Header)).is_ok());
-        assert!(Origins::default().check(&evil, false, None).is_ok());
-        assert!(named(&["https://app.example"]).check(&evil, false, Some(Place::Query)).is_err());
+        assert!(Origins::default().check(&evil, false, Some(Place::Header), true).is_ok());
+        assert!(Origins::default().check(&evil, false, None, true).is_ok());
+        assert!(named(&["https://app.example"]).check(&evil, false, Some(Place::Query), true).is_err());
     }
 
     #[test]

@@ -45,6 +45,10 @@ pub(crate) async fn read<B>(
     match query.start() {
         Ok(Some(Start::At(offset))) if !up_to_date && offset.epoch == stream.epoch() => {
             // It can never change: the next one, at the tail, can, and what "the start" means.
+            if public && context.settings.access.cookie_name().is_some() {
+                // A page that is named is told so, with its cookie or without: a cache must not give it what was for any.
+                answer::put(&mut parts, header::VARY, "Accept, Origin");
+            }
             let whose = if public {
                 "public, max-age=60, stale-while-revalidate=300"
             } else {

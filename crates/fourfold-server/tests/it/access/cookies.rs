@@ -5,7 +5,7 @@ use std::thread;
 use fourfold_server::Origins;
 use serde_json::json;
 
-use super::{bearer, create, guarded, guarded_by, master, options, token};
+use super::{bearer, create, guarded, guarded_by, master, now, options, token};
 use crate::{
     harness::{Harness, url},
     http::Answer,
@@ -104,4 +104,45 @@ fn a_token_sent_on_purpose_comes_from_any_page_unless_some_are_named() {
     let headers = [("authorization", authorization.as_str()), ("origin", "https://elsewhere.example")];
     any.ask("GET", &url("a"), &headers, b"").expect(200);
     some.ask("GET", &url("a"), &headers, b"").problem(403, "origin-not-allowed");
+}
+
+#[test]
+fn a_bad_cookie_closes_nothing_that_is_for_everybody() {
+    let harness = named();
+    create(&harness, "public/a");
+    let expired = format!("session={}", token(&json!({ "exp": now() - 60 })));
+    for (cookie, code) in
+        [("session=", "invalid-token"), ("session=garbage", "invalid-token"), (&expired, "expired-token")]
+    {
+        let headers = [("cookie", cookie)];
+        harness.ask("GET", &url("public/a"), &headers, b"").expect(200);
+        // What is not for everybody says what is wrong with the cookie.
+        for target in [url("a"), url("none"), "/v1/stream/".to_owned(), "/v1/calls".to_owned()] {
+            harness.ask("GET", &target, &headers, b"").problem(401, code);
+        }
+        let post = [("cookie", cookie), ("origin", "http://test"), ("content-type", "application/json")];
+        harness.ask("POST", &url("public/a"), &post, b"1").problem(401, code);
+        // Sent on purpose it is a mistake of whoever sends it.
+        let token = cookie.strip_prefix("session=").unwrap();
+        harness.ask("GET", &url("public/a"), &[("authorization", &bearer(token))], b"").problem(401, code);
+    }
+}
+
+#[test]
+fn a_cache_tells_answers_for_a_named_page_from_those_for_any() {
+    let harness = named();
+    create(&harness, "public/a");
+    let authorization = bearer(&master());
+    for record in ["1", "2"] {
+        let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+        harness.ask("POST", &url("public/a"), &headers, record.as_bytes()).expect(204);
+    }
+    let first = harness.ask("GET", &url("public/a?offset=-1&limit=1"), &[], b"").expect(200);
+    let target = url(&format!(
+        "public/a?offset={}&limit=1",
+        harness.ask("HEAD", &url("public/a"), &[], b"").header("stream-oldest-offset")
+    ));
+    let answer = harness.ask("GET", &target, &[], b"").expect(200);
+    assert!(answer.header("cache-control").starts_with("public"), "{}", first.text());
+    assert_eq!(answer.header("vary"), "Accept, Origin");
 }

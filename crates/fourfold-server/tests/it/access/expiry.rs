@@ -208,3 +208,21 @@ fn rules_that_come_by_a_reload_hold_for_a_websocket_that_was_there_before() {
     socket.send(&json!({ "append": [5], "id": 5 }).to_string());
     assert!(socket.answer()["ack"].is_object());
 }
+
+#[test]
+fn a_304_that_a_backend_has_granted_is_for_nobody_else() {
+    let mut rules = options();
+    rules.hook = Some(HookOptions::new(format!("http://{}/", hook_by_address()).parse().expect("a URL")));
+    let harness = guarded_by(rules, |_| {});
+    create(&harness, "a");
+    let mut client = harness.connect();
+    client.request("GET", &url("a"), &[], b"");
+    let tag = client.answer().expect(200).header("etag").to_owned();
+    for _ in 0..5 {
+        client.request("GET", &url("a"), &[("if-none-match", &tag)], b"");
+        client.answer().expect(304);
+    }
+    let mut elsewhere = Client::connect_from("127.0.0.9", harness.address);
+    elsewhere.request("GET", &url("a"), &[("if-none-match", &tag)], b"");
+    elsewhere.answer().problem(401, "missing-token");
+}
