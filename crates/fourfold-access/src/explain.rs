@@ -102,14 +102,24 @@ impl Explanation {
 
 /// Whether whoever brings `token`, or nobody in particular, may: by rules and claims alone, the hook is not asked.
 pub(crate) async fn judge(state: &State, token: Option<&str>, verb: Verb, path: &str) -> Judgement {
-    if let Some(pattern) = state.everybody.to(verb, path) {
-        return Judgement::Granted(format!("the rule for everybody, {verb} = \"{pattern}\""));
+    let everybody =
+        state.everybody.to(verb, path).map(|pattern| format!("the rule for everybody, {verb} = \"{pattern}\""));
+    let principal = match token {
+        Some(token) => match principal(state, token).await {
+            Ok(principal) => Some(principal),
+            Err(_) => {
+                let why = "the token is no good";
+                return Judgement::Refused(everybody.map_or(why.into(), |rule| {
+                    format!("{why}; without one, or with this one in a cookie, it would be granted by {rule}")
+                }));
+            }
+        },
+        None => None,
+    };
+    if let Some(rule) = everybody {
+        return Judgement::Granted(rule);
     }
-    if let Some(token) = token {
-        let principal = match principal(state, token).await {
-            Ok(principal) => principal,
-            Err(_) => return Judgement::Refused("the token is no good".into()),
-        };
+    if let Some(principal) = principal {
         if let Some(pattern) = principal.authenticated.to(verb, path) {
             return Judgement::Granted(format!("the rule for every good token, {verb} = \"{pattern}\""));
         }

@@ -168,6 +168,9 @@ fn what_is_wrong_with_a_token_is_told_all_at_once() {
     assert!(!page.contains('\u{1b}'), "a terminal obeys nothing of it");
     let (code, page) = folder.check("x", &[]);
     assert!(code == Some(1) && page.contains("it is not three parts"), "{page}");
+    let (code, page) = folder.check(&foreign, &["--verb", "read", "--path", "public/x"]);
+    let told = "refused   read public/x: the token is no good; without one, or with this one in a cookie, it would be granted by the rule for everybody";
+    assert!(code == Some(1) && page.contains(told), "{page}");
     let mut checked = fourfold(&["token", "check", "-", "--config", &folder.config()]);
     writeln!(checked.stdin(), "{foreign}").unwrap();
     assert_eq!(checked.finish().code, Some(1), "also from standard input");
