@@ -61,7 +61,8 @@ pub(crate) struct TlsSocket {
 
 struct Session {
     tls: UnbufferedServerConnection,
-    /// The beginning of a record.
+    /// The beginning of a record, or of a message in several, whose first ones are decrypted here. rustls remembers where in it they are, so it is
+    /// shown to it whatever it is asked for.
     partial: Box<[u8]>,
     /// Decrypted, and not read yet.
     unread: Option<Box<Unread>>,
@@ -419,20 +420,16 @@ impl Session {
                     waits = true;
                 }
                 Err(error) => {
-                    if self.is_broken() {
-                        waits = true;
-                    } else {
-                        tracing::debug!(%error, "a client's TLS is broken");
-                        self.ended = Some(Ended::by(&error)); // Once more, for the alert that says so.
-                    }
+                    tracing::debug!(%error, "a client's TLS is broken");
+                    self.ended = Some(Ended::by(&error));
                 }
             }
             taken += discard;
             incoming = &mut std::mem::take(&mut incoming)[discard..];
-            if self.is_broken() {
-                taken += incoming.len();
-                incoming = &mut [];
+            if self.is_broken() && (waits || !self.tls.wants_write()) {
+                return (taken + incoming.len(), given);
             }
+            // If it is broken: once more, for the alert that says so. rustls may still point into what has come, so that goes only afterwards.
             if waits {
                 return (taken, given);
             }
@@ -454,7 +451,7 @@ impl Session {
         }
         let bytes = &bytes[..bytes.len().min(RECORD_BYTES)];
         WRITING.with_borrow_mut(|scratch| {
-            let encrypted = match self.tls.process_tls_records(&mut []).state {
+            let encrypted = match self.tls.process_tls_records(&mut self.partial).state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => traffic.encrypt(bytes, scratch),
                 _ => return Err(io::ErrorKind::BrokenPipe.into()), // All that was to be said otherwise was taken when it was read.
             };
@@ -488,7 +485,7 @@ impl Session {
             return;
         }
         WRITING.with_borrow_mut(|scratch| {
-            let said = match self.tls.process_tls_records(&mut []).state {
+            let said = match self.tls.process_tls_records(&mut self.partial).state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => traffic.queue_close_notify(scratch).unwrap_or(0),
                 _ => 0,
             };

@@ -36,14 +36,14 @@ fn is_problem(answer: &Answer, status: u16, code: &str) {
     assert_eq!((&problem["code"], &problem["status"]), (&code.into(), &status.into()), "{problem}");
 }
 
-fn scrape(harness: &Harness) -> BTreeMap<String, Family> {
+pub(crate) fn scrape(harness: &Harness) -> BTreeMap<String, Family> {
     let answer = ask(harness, "GET", "/metrics", &[]).expect(200);
     assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     exposition::read(&answer.text())
 }
 
 /// The sample with these labels.
-fn value(families: &BTreeMap<String, Family>, name: &str, labels: &[(&str, &str)]) -> f64 {
+pub(crate) fn value(families: &BTreeMap<String, Family>, name: &str, labels: &[(&str, &str)]) -> f64 {
     let family = name.trim_end_matches("_count");
     let family = families.get(family).unwrap_or_else(|| panic!("{name} is not told"));
     let fits = |given: &BTreeMap<String, String>| {

@@ -4,12 +4,16 @@ use std::{
     fs,
     io::{Read, Write},
     net::{Shutdown, TcpStream},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use fourfold_server::{Tls, TlsError};
 use tokio_rustls::rustls::{
-    HandshakeKind, ProtocolVersion,
+    ClientConnection, ConnectionTrafficSecrets, ContentType, HandshakeKind, ProtocolVersion, SupportedCipherSuite,
+    crypto::cipher::{
+        AeadKey, InboundOpaqueMessage, Iv, MessageDecrypter, MessageEncrypter, OutboundChunks, OutboundPlainMessage,
+    },
     version::{TLS12, TLS13},
 };
 
@@ -17,6 +21,7 @@ use crate::{
     harness::{Harness, PATIENCE, eventually, url},
     http::Client,
     live::Live,
+    operator::{scrape, value},
     secured::{self, Certificate, Secured, VERSIONS, trusting},
     websocket::{Message, WebSocket},
 };
@@ -196,6 +201,195 @@ fn plain_http_is_told_that_the_port_speaks_tls() {
     client.send([0; 64]);
     let said = client.ended();
     assert!(said.len() < 16, "{}", said.escape_ascii());
+    harness.still_serves();
+}
+
+/// How many handshakes have ended, in whichever way. One whose task panicked has not.
+fn handshakes(harness: &Harness) -> f64 {
+    scrape(harness)["fourfold_tls_handshakes_total"].samples.iter().map(|(_, _, count)| count).sum()
+}
+
+/// What the server says to these bytes, in these pieces, and nothing behind them.
+fn said_to<'a>(harness: &Harness, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut client = Client::connect(harness.listens).tcp;
+    client.set_nodelay(true).expect("pieces go as they are");
+    // It may have hung up before it was told all.
+    let _ = pieces.into_iter().try_for_each(|piece| client.write_all(piece));
+    let _ = client.shutdown(Shutdown::Write);
+    let mut said = Vec::new();
+    let _ = client.read_to_end(&mut said);
+    said
+}
+
+#[test]
+fn half_a_handshake_message_that_cannot_be_whole_is_a_broken_handshake() {
+    let harness = secured();
+    let broken = || value(&scrape(&harness), "fourfold_tls_handshakes_total", &[("outcome", "broken")]);
+    let before = broken();
+    // One of 65,793 bytes. rustls has no alert for that.
+    said_to(&harness, [&[&[0x16, 3, 1, 0, 0x50][..], &[1; 80]].concat()[..]]);
+    // One in two records, of which the second is none.
+    let said = said_to(&harness, [&[&[0x16, 3, 1, 0, 5, 1, 0, 1, 0, 3][..], &[0xff; 16]].concat()[..]]);
+    assert!(said.starts_with(&[0x15, 3]), "an alert, not {}", said.escape_ascii());
+    eventually("both are counted", || broken() - before == 2.0);
+    harness.still_serves();
+}
+
+/// A hello, in records of at most so many bytes, with some of it changed.
+fn mutated(random: &mut fastrand::Rng, hello: &[u8]) -> Vec<u8> {
+    let (head, message) = hello.split_at(5);
+    let mut message = message.to_vec();
+    let mutate = |random: &mut fastrand::Rng, bytes: &mut Vec<u8>| {
+        let at = random.usize(..bytes.len().max(1)).min(bytes.len().saturating_sub(1));
+        match random.u8(..5) {
+            0 => bytes[at] = random.u8(..),
+            1 => bytes[at] ^= 1 << random.u8(..8),
+            2 => drop(bytes.remove(at)),
+            3 => bytes.truncate(at + 1),
+            _ => bytes.extend_from_within(at..),
+        }
+    };
+    for _ in 0..random.usize(..3) {
+        mutate(random, &mut message);
+    }
+    let most = *random.choice(&[1, 3, 4, 40, 1 << 14]).expect("it is not empty");
+    let mut bytes = Vec::new();
+    for piece in message.chunks(most) {
+        bytes.extend_from_slice(&head[..3]);
+        bytes.extend(u16::try_from(piece.len()).expect("short").to_be_bytes());
+        bytes.extend_from_slice(piece);
+    }
+    for _ in 0..random.usize(..3) {
+        mutate(random, &mut bytes);
+    }
+    bytes
+}
+
+#[test]
+fn no_hello_of_anybody_makes_a_handshake_panic() {
+    let harness = secured();
+    let mut hello = Vec::new();
+    let mut conn = ClientConnection::new(trusting(&["http/1.1"], &VERSIONS), secured::name()).expect("a name");
+    conn.write_tls(&mut hello).expect("it is taken");
+    let (_, rest) = hello.split_at(5);
+    assert_eq!(usize::from(u16::from_be_bytes([hello[3], hello[4]])), rest.len(), "one record");
+    let mut ended = handshakes(&harness);
+    for round in 0..300 {
+        let mut random = fastrand::Rng::with_seed(round);
+        let bytes = mutated(&mut random, &hello);
+        let (first, second) = bytes.split_at(random.usize(..=bytes.len()));
+        said_to(&harness, [first, second]);
+        if round % 50 == 0 {
+            drop(secured::connect(harness.listens, trusting(&[], &VERSIONS)));
+            ended += 1.0;
+            harness.still_serves();
+        }
+        ended += 1.0;
+        eventually(&format!("the end of round {round}, b\"{}\"", bytes.escape_ascii()), || {
+            handshakes(&harness) == ended
+        });
+    }
+}
+
+/// A client behind its handshake, record by record.
+struct Bare {
+    tcp: TcpStream,
+    encrypts: (u64, Box<dyn MessageEncrypter>),
+    decrypts: (u64, Box<dyn MessageDecrypter>),
+}
+
+impl Bare {
+    /// Asks for something first.
+    fn asking(harness: &Harness, request: &str) -> Self {
+        let mut config = Arc::unwrap_or_clone(trusting(&[], &[&TLS13]));
+        config.enable_secret_extraction = true;
+        let mut client = secured::connect(harness.listens, config.into());
+        ask(&mut client, request);
+        let Some(SupportedCipherSuite::Tls13(suite)) = client.conn.negotiated_cipher_suite() else { panic!("TLS 1.3") };
+        let (conn, tcp) = client.into_parts();
+        let secrets = conn.dangerous_extract_secrets().expect("it was enabled");
+        let encrypter = |(key, iv)| suite.aead_alg.encrypter(key, iv);
+        let decrypter = |(key, iv)| suite.aead_alg.decrypter(key, iv);
+        let encrypts = (secrets.tx.0, encrypter(key(secrets.tx.1)));
+        let decrypts = (secrets.rx.0, decrypter(key(secrets.rx.1)));
+        Self { tcp, encrypts, decrypts }
+    }
+
+    fn say(&mut self, typ: ContentType, bytes: &[u8]) {
+        let (seq, encrypter) = &mut self.encrypts;
+        let payload = OutboundChunks::Single(bytes);
+        let message = OutboundPlainMessage { typ, version: ProtocolVersion::TLSv1_2, payload };
+        let record = encrypter.encrypt(message, *seq).expect("it is encrypted").encode();
+        *seq += 1;
+        self.tcp.write_all(&record).expect("it is taken");
+    }
+
+    /// The next record.
+    fn hear(&mut self) -> (ContentType, Vec<u8>) {
+        let mut head = [0; 5];
+        self.tcp.read_exact(&mut head).expect("a record");
+        let mut payload = vec![0; u16::from_be_bytes([head[3], head[4]]).into()];
+        self.tcp.read_exact(&mut payload).expect("the whole record");
+        let (seq, decrypter) = &mut self.decrypts;
+        let record = InboundOpaqueMessage::new(head[0].into(), ProtocolVersion::TLSv1_2, &mut payload);
+        let plain = decrypter.decrypt(record, *seq).expect("it is decrypted");
+        *seq += 1;
+        (plain.typ, plain.payload.to_vec())
+    }
+
+    /// Hears until this was said in one record.
+    fn hear_of(&mut self, said: &str) {
+        loop {
+            let (typ, bytes) = self.hear();
+            assert_ne!(typ, ContentType::Alert, "no {said}");
+            if typ == ContentType::ApplicationData && String::from_utf8_lossy(&bytes).contains(said) {
+                return;
+            }
+        }
+    }
+}
+
+fn key(secrets: ConnectionTrafficSecrets) -> (AeadKey, Iv) {
+    match secrets {
+        ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+        | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+        | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (key, iv),
+        _ => panic!("another cipher"),
+    }
+}
+
+#[test]
+fn half_a_key_update_holds_up_nothing_that_is_written() {
+    let harness = secured();
+    harness.create("s", "text/plain");
+    let sse = format!("GET {}?offset=-1&live=sse HTTP/1.1\r\nhost: x\r\n\r\n", url("s"));
+    let mut client = Bare::asking(&harness, &sse);
+    harness.wait_for_followers("s", 1);
+    let update = [0x18, 0, 0, 1, 0];
+    client.say(ContentType::Handshake, &update[..2]);
+    harness.append("s", "text/plain", b"one");
+    client.hear_of("data:one");
+    client.say(ContentType::Handshake, &update[2..4]);
+    harness.append("s", "text/plain", b"two");
+    client.hear_of("data:two");
+    // The end is said meanwhile as well.
+    harness.close("s");
+    while client.hear().0 != ContentType::Alert {}
+    harness.wait_for_connections(1);
+    // The rest of it changes the keys, and that is all.
+    harness.create("t", "text/plain");
+    let mut client = Bare::asking(&harness, &sse.replace("/s?", "/t?"));
+    harness.wait_for_followers("t", 1);
+    client.say(ContentType::Handshake, &update[..2]);
+    client.say(ContentType::Handshake, &update[2..]);
+    harness.append("t", "text/plain", b"three");
+    client.hear_of("data:three");
+    // And what is none is told.
+    let mut client = Bare::asking(&harness, &sse.replace("/s?", "/t?"));
+    harness.wait_for_followers("t", 2);
+    client.say(ContentType::Handshake, &update[..2]);
+    client.say(ContentType::ApplicationData, b"stray");
+    harness.wait_for_followers("t", 1);
     harness.still_serves();
 }
 
