@@ -193,7 +193,7 @@ async fn begin(
     }
     let (reading, applied) = reading(&parts, &query, context)?;
     let key = publish::text(&parts, &IDEMPOTENCY_KEY)?.map(str::to_owned);
-    let body = Body::Incoming { body, bytes_max, wait_max: context.settings.body_wait_max };
+    let body = Body::incoming(&parts, body, bytes_max, context);
     let body = body.read().await.map_err(|refusal| match refusal.code {
         Code::BodyTooLarge => {
             Refusal { detail: format!("the call '{name}' takes bodies of at most {bytes_max} bytes"), ..refusal }

@@ -44,15 +44,7 @@ pub(crate) async fn answer(
         return Ok(answer::options(methods));
     }
     let body = match parts.method {
-        Method::PUT | Method::POST => {
-            Body::Incoming {
-                body: incoming,
-                bytes_max: CONTROL_BODY_BYTES_MAX,
-                wait_max: context.settings.body_wait_max,
-            }
-            .read()
-            .await?
-        }
+        Method::PUT | Method::POST => Body::incoming(&parts, incoming, CONTROL_BODY_BYTES_MAX, context).read().await?,
         Method::GET | Method::HEAD | Method::DELETE => Bytes::new(),
         _ => return Err(not_allowed(methods)),
     };

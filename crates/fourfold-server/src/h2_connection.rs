@@ -14,13 +14,9 @@ use std::{
 use bytes::Bytes;
 use fourfold_protocol::{Code, Refusal};
 use http::{HeaderValue, Method, Request, Response, header};
-use hyper::{
-    body::{Body as _, Incoming},
-    server::conn::http2,
-    service::service_fn,
-};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     alarm::Alarm,
@@ -30,10 +26,10 @@ use crate::{
     context::{Context, Seat},
     h2_body::Body,
     h2_patience::{self, Streams},
+    h2_room::Room,
     limits::{
-        ANSWER_BYTES_MAX, H2_CONNECTION_WINDOW_BYTES, H2_FRAME_BYTES_MAX, H2_OUTSTANDING_BYTES_MAX, H2_PONG_WAIT_MAX,
-        H2_RESETS_MAX, H2_SEND_BUFFER_BYTES, H2_STREAM_WINDOW_BYTES, H2_STREAMS_MAX, HEAD_BUFFER_BYTES, HEADERS_MAX,
-        LINGERING_CLOSE_MAX, PING,
+        H2_CONNECTION_WINDOW_BYTES, H2_FRAME_BYTES_MAX, H2_PONG_WAIT_MAX, H2_RESETS_MAX, H2_SEND_BUFFER_BYTES,
+        H2_STREAM_WINDOW_BYTES, H2_STREAMS_MAX, HEAD_BUFFER_BYTES, HEADERS_MAX, LINGERING_CLOSE_MAX, PING,
     },
     refusals::Told,
     request, routes,
@@ -44,9 +40,6 @@ use crate::{
 
 /// What a connection of HTTP/2 begins with. Spec: RFC 9113, "HTTP/2 Connection Preface".
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// What [`H2_OUTSTANDING_BYTES_MAX`] is counted in, in bytes.
-const UNIT_BYTES: usize = 64 * 1024;
 
 /// Whether these first bytes mean HTTP/2 without TLS, and may.
 pub(crate) fn is_meant(unread: &[u8], socket: &Socket) -> bool {
@@ -60,17 +53,15 @@ pub(crate) fn spawn(socket: Socket, unread: Bytes, context: Arc<Context>, mut se
 }
 
 async fn serve(socket: Socket, unread: Bytes, context: Arc<Context>, seat: Seat) {
-    let outstanding = H2_OUTSTANDING_BYTES_MAX.max(context.settings.body_bytes_max) / UNIT_BYTES;
-    let room = Arc::new(Semaphore::new(outstanding));
+    let room = Room::new(context.settings.body_bytes_max);
     let streams = Streams::new();
     let service = {
         let (context, peer) = (Arc::clone(&context), Arc::clone(seat.peer()));
         service_fn(move |request: Request<Incoming>| {
-            let (context, room) = (Arc::clone(&context), Arc::clone(&room));
+            let (context, room) = (Arc::clone(&context), room.clone());
             let caller = context.limits.caller_of(request.headers(), &peer);
             let is_behind = peer.is_proxy();
-            let mut answering =
-                Box::pin(async move { answer(request, &caller, is_behind, &context, room, outstanding).await });
+            let mut answering = Box::pin(async move { answer(request, &caller, is_behind, &context, &room).await });
             poll_fn(move |cx| {
                 h2_patience::asked(); // Whatever it waits for, it is not for the client to take something.
                 answering.as_mut().poll(cx).map(Ok::<_, Infallible>)
@@ -136,16 +127,11 @@ async fn answer(
     caller: &Arc<Caller>,
     is_behind: bool,
     context: &Arc<Context>,
-    room: Arc<Semaphore>,
-    outstanding: usize,
+    room: &Room,
 ) -> Response<Body> {
     let is_head = request.method() == Method::HEAD;
-    // A body that says nothing of its length may be as long as any.
-    let body =
-        request.body().size_hint().exact().map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-    let units = body.max(ANSWER_BYTES_MAX).div_ceil(UNIT_BYTES).min(outstanding);
-    let permit = room.acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX)).await;
-    let mut permit = permit.expect("nobody closes it");
+    let place = room.enter(request.method()).await;
+    request.extensions_mut().insert(place.clone());
     let told = Told::of(&mut request, caller, context);
     let reply = match check(request, caller, context) {
         Ok(request) => routes::answer(request, caller.address(), context).await,
@@ -164,7 +150,7 @@ async fn answer(
         Reply::Appending(_) => unreachable!("it was awaited above"),
         Reply::Whole(answer) => answer.map(Body::from),
         Reply::Live(live) => {
-            drop(permit); // From now on it is a cursor.
+            drop(place.leave(0)); // From now on it is a cursor.
             let mut answer = live.on_a_stream(context).await;
             answer.body_mut().hold(held);
             answer::add_common(answer.headers_mut());
@@ -173,15 +159,14 @@ async fn answer(
     };
     answer::add_common(answer.headers_mut());
     let bytes = answer.body().whole().unwrap_or(0);
+    let part = place.leave(if is_head { 0 } else { bytes });
     if is_head {
         if bytes > 0 {
             answer.headers_mut().insert(header::CONTENT_LENGTH, bytes.into());
         }
         *answer.body_mut() = Body::from(Bytes::new());
-    } else if bytes >= UNIT_BYTES
-        && let Some(part) = permit.split(bytes / UNIT_BYTES)
-    {
-        answer.body_mut().keep(part); // What is left of the permit is given back here.
+    } else if let Some(part) = part {
+        answer.body_mut().keep(part);
     }
     answer
 }

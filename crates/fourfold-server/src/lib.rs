@@ -37,6 +37,7 @@ mod gcra;
 mod h2_body;
 mod h2_connection;
 mod h2_patience;
+mod h2_room;
 mod health;
 mod hyper_connection;
 mod known_polls;

@@ -55,8 +55,9 @@ pub const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Streams that were reset before they were looked at, and then streams that were reset because of what the client did: beyond it the connection ends.
 pub const H2_RESETS_MAX: usize = 50;
 
-/// Bodies of requests and whole answers that one HTTP/2 connection has in memory, in bytes, counted by what they may become; further requests
-/// wait. One body of the largest size fits, whatever that is set to be.
+/// Whole answers that one HTTP/2 connection has in memory, in bytes, counted by what they may become; and as much again for bodies of requests that
+/// came whole, until they are answered. Further requests wait. One body of the largest size fits, whatever that is set to be; those that are still
+/// under way count in `bodies-max`, and nobody waits for them.
 pub const H2_OUTSTANDING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// An HTTP/2 client answers a ping, sent after [`PING`] of silence, within this time or is gone.

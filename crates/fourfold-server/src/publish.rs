@@ -27,6 +27,7 @@ use crate::{
     budget::{self, Taken},
     call::calls_only,
     context::{Context, gone, not_found, unavailable},
+    h2_room::Place,
     limits::{PRODUCER_ID_BYTES_MAX, TTL_SECONDS_MAX},
     quota,
     routes::STREAMS,
@@ -39,20 +40,33 @@ pub(crate) enum Body {
     /// It came with the head, and is no longer than is taken.
     Whole(Bytes),
     /// It has not been read yet.
-    Incoming { body: Incoming, bytes_max: usize, wait_max: Duration },
+    Incoming { body: Incoming, bytes_max: usize, wait_max: Duration, place: Option<Place> },
 }
 
 impl Body {
+    /// That of the request with this head, still to be read.
+    pub(crate) fn incoming(parts: &Parts, body: Incoming, bytes_max: usize, context: &Context) -> Self {
+        let place = parts.extensions.get::<Place>().cloned();
+        Self::Incoming { body, bytes_max, wait_max: context.settings.body_wait_max, place }
+    }
+
     /// All of it. Errors: [`Code::BodyTooLarge`], at once if its length is announced; [`Code::RequestTimeout`]; a broken body.
     pub(crate) async fn read(self) -> Result<Bytes, Refusal> {
         match self {
             Self::Whole(body) => Ok(body),
             // Boxed, so that the many whose body is here already do not carry what waits for one.
-            Self::Incoming { body, bytes_max, wait_max } => Box::pin(Self::wait(body, bytes_max, wait_max)).await,
+            Self::Incoming { body, bytes_max, wait_max, place } => {
+                Box::pin(Self::wait(body, bytes_max, wait_max, place)).await
+            }
         }
     }
 
-    async fn wait(incoming: Incoming, bytes_max: usize, wait_max: Duration) -> Result<Bytes, Refusal> {
+    async fn wait(
+        incoming: Incoming,
+        bytes_max: usize,
+        wait_max: Duration,
+        place: Option<Place>,
+    ) -> Result<Bytes, Refusal> {
         let too_large = || {
             Refusal::new(
                 Code::BodyTooLarge,
@@ -65,7 +79,12 @@ impl Body {
         }
         let mut held = budget::of_bodies();
         match timeout(wait_max, gathered(Limited::new(incoming, bytes_max), &mut held)).await {
-            Ok(Ok(body)) => Ok(body),
+            Ok(Ok(body)) => {
+                if let Some(place) = place {
+                    place.has_body(body.len()).await; // Until then it is still counted as one that is under way.
+                }
+                Ok(body)
+            }
             Ok(Err(Unread::NoRoom)) => {
                 let max = held.max();
                 let detail = format!("{max} bytes of bodies are under way already: nothing was done; come back later");

@@ -4,11 +4,11 @@ use std::{net::IpAddr, sync::Arc};
 
 use fourfold_access::Verb;
 use fourfold_protocol::{Code, Refusal, StreamName};
-use http::{Method, Request};
+use http::{Method, Request, request::Parts};
 use hyper::body::Incoming;
 
 use crate::{
-    Extra, Settings, access, answer, call,
+    Extra, access, answer, call,
     connection::Reply,
     context::Context,
     control, extra, list, page,
@@ -63,7 +63,7 @@ async fn stream(
         Method::HEAD => subscribe::head(&name, context).await.map(Reply::Whole),
         Method::PUT | Method::POST => {
             let (parts, body) = request.into_parts();
-            let body = whole(body, context);
+            let body = whole(&parts, body, context);
             if parts.method == Method::PUT {
                 if let Some(source) = publish::source(&parts)? {
                     introduced.may(Verb::Read, source.as_str(), peer, context).await?; // A fork shows all that its source has.
@@ -78,9 +78,8 @@ async fn stream(
     }
 }
 
-fn whole(body: Incoming, context: &Context) -> Body {
-    let Settings { body_bytes_max, body_wait_max, .. } = *context.settings;
-    Body::Incoming { body, bytes_max: body_bytes_max, wait_max: body_wait_max }
+fn whole(parts: &Parts, body: Incoming, context: &Context) -> Body {
+    Body::incoming(parts, body, context.settings.body_bytes_max, context)
 }
 
 async fn listing(request: &Request<Incoming>, context: &Arc<Context>) -> Result<Reply, Refusal> {
@@ -101,7 +100,7 @@ async fn beside(request: Request<Incoming>, context: &Arc<Context>) -> Result<Re
     let Some(answer) = page::get(path, extra.and_then(Extra::link), context.settings.access.is_open()) else {
         if let Some(extra) = extra.filter(|extra| extra.has(path)) {
             let (parts, body) = request.into_parts();
-            let body = whole(body, context).read().await?;
+            let body = whole(&parts, body, context).read().await?;
             return extra.answer(Request::from_parts(parts, body)).await.map(extra::finished).map(Reply::Whole);
         }
         let detail = format!("nothing is at this path: streams are below {STREAMS}");

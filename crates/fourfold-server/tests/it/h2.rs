@@ -1,8 +1,10 @@
 //! HTTP/2: every URL works on it, and many readers share a connection.
 
+use fourfold_server::limits::BODY_BYTES_MAX_DEFAULT;
+
 use crate::{
     calls::serving_shell,
-    h2_client::{H2, Open, run, secured},
+    h2_client::{H2, Open, run, secured, send},
     harness::{Harness, url},
     live::Live,
 };
@@ -112,6 +114,59 @@ fn a_large_body_goes_both_ways_in_pieces() {
         let mut ready = h2.send.clone().ready().await.expect("it lives");
         let (refused, _stream) = ready.send_request(request, false).expect("it is sent");
         assert_eq!(refused.await.expect("an answer").status(), 413);
+    });
+    harness.still_serves();
+}
+
+#[test]
+fn a_body_that_does_not_end_holds_up_nobody_on_its_connection() {
+    let harness = secured();
+    harness.create("s", "text/plain");
+    run(async {
+        let mut h2 = H2::connect(&harness).await;
+        let mut slow = Vec::new();
+        for _ in 0..40 {
+            let mut ready = h2.send.clone().ready().await.expect("it lives");
+            let (answer, mut stream) =
+                ready.send_request(H2::request("POST", &url("s"), &TEXT), false).expect("it is sent");
+            send(&mut stream, b"x", false).await;
+            slow.push((answer, stream));
+        }
+        // Before the time is over that a body has.
+        h2.ask("GET", &url("s"), &[], b"").await.expect(200);
+        h2.ask("POST", &url("s"), &TEXT, b"between").await.expect(204);
+        for (_, stream) in &mut slow {
+            send(stream, b"y", true).await;
+        }
+        for (answer, _) in slow {
+            assert_eq!(answer.await.expect("an answer").status(), 204);
+        }
+        let read = h2.ask("GET", &url("s"), &[], b"").await.expect(200);
+        assert_eq!(read.body, format!("between{}", "xy".repeat(40)).as_bytes());
+    });
+}
+
+#[test]
+fn three_of_the_largest_bodies_come_at_once_on_one_connection() {
+    let harness = Harness::start();
+    harness.create_with("s", "text/plain", &[("stream-retention-records", "1")]);
+    let half = vec![b'x'; BODY_BYTES_MAX_DEFAULT / 2];
+    run(async {
+        let mut h2 = H2::plain(harness.listens).await;
+        let mut uploads = Vec::new();
+        for _ in 0..3 {
+            let mut request = H2::request("POST", &url("s"), &TEXT);
+            request.headers_mut().insert("content-length", BODY_BYTES_MAX_DEFAULT.into());
+            let mut ready = h2.send.clone().ready().await.expect("it lives");
+            let (answer, mut stream) = ready.send_request(request, false).expect("it is sent");
+            send(&mut stream, &half, false).await;
+            uploads.push((answer, stream));
+        }
+        h2.ask("GET", &url("witness"), &[], b"").await.expect(200);
+        for (answer, mut stream) in uploads {
+            send(&mut stream, &half, true).await;
+            assert_eq!(answer.await.expect("an answer").status(), 204);
+        }
     });
     harness.still_serves();
 }

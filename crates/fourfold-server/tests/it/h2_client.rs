@@ -4,7 +4,7 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use h2::{
-    RecvStream,
+    RecvStream, SendStream,
     client::{self, SendRequest},
 };
 use http::{HeaderMap, Request, StatusCode, response::Parts};
@@ -88,13 +88,7 @@ impl H2 {
         let mut ready = self.send.clone().ready().await.expect("the connection lives");
         let request = Self::request(method, target, headers);
         let (answer, mut stream) = ready.send_request(request, body.is_empty()).expect("it is sent");
-        let mut body = Bytes::copy_from_slice(body);
-        while !body.is_empty() {
-            stream.reserve_capacity(body.len());
-            let room = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await.expect("it goes on").expect("room");
-            let piece = body.split_to(room.min(body.len()));
-            stream.send_data(piece, body.is_empty()).expect("it is taken");
-        }
+        send(&mut stream, body, true).await;
         let (parts, body) = answer.await.expect("an answer").into_parts();
         Open { parts, body, unread: Vec::new() }
     }
@@ -155,6 +149,17 @@ impl Open {
             self.unread.extend_from_slice(&piece);
         }
         String::from_utf8(std::mem::take(&mut self.unread)).expect("text")
+    }
+}
+
+/// Sends some of a body, or the rest of it, as the server has room.
+pub(crate) async fn send(stream: &mut SendStream<Bytes>, body: &[u8], ends: bool) {
+    let mut body = Bytes::copy_from_slice(body);
+    while !body.is_empty() {
+        stream.reserve_capacity(body.len());
+        let room = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await.expect("it goes on").expect("room");
+        let piece = body.split_to(room.min(body.len()));
+        stream.send_data(piece, ends && body.is_empty()).expect("it is taken");
     }
 }
 
