@@ -98,6 +98,7 @@ codes! {
     TooManyCalls = "too-many-calls", 429, true, "too many calls run at once";
     HeadersTooLarge = "headers-too-large", 431, false, "the headers are too large";
     Internal = "internal", 500, true, "the server failed";
+    UnknownTransferCoding = "unknown-transfer-coding", 501, false, "the body comes in a coding that is not spoken";
     AccessUnavailable = "access-unavailable", 503, true, "who asks cannot be found out now";
     Overloaded = "overloaded", 503, true, "the server has too much to do";
     Draining = "draining", 503, true, "the server is about to stop";

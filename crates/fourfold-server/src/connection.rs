@@ -511,7 +511,8 @@ mod tests {
             let (tail, from) = (stream.offset(1), u64::from(target.contains("$tail")));
             let target = target.replace("$tail", &tail.to_string());
             let tag = format!("\"{:012x}:{from}:1\"", stream.epoch().0);
-            let request = format!("GET /v1/stream/{target} HTTP/1.1\r\n{headers}if-none-match: {tag}\r\n\r\n");
+            let request =
+                format!("GET /v1/stream/{target} HTTP/1.1\r\nhost: x\r\n{headers}if-none-match: {tag}\r\n\r\n");
             for _ in 0..if headers.is_empty() { 3 } else { 1 } {
                 let answer = ask(&client, &request).await;
                 assert!(answer.starts_with("HTTP/1.1 304"), "{answer}");
@@ -526,7 +527,7 @@ mod tests {
     async fn who_has_many_requests_at_hand_lets_others_run() {
         let (context, seat) = context().await;
         let (socket, client) = connected().await;
-        let requests = "GET /v1/stream/none HTTP/1.1\r\n\r\n".repeat(1_000);
+        let requests = "GET /v1/stream/none HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1_000);
         let connection = Connection::new(socket, requests.as_bytes(), None, context, seat).serve();
         let mut connection = Box::pin(connection);
         let turn = connection.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop()));

@@ -69,7 +69,7 @@ pub(crate) fn of_message(refusal: &Refusal, stream: &StreamName, peer: Option<Ip
 fn log(method: &str, path: &str, code: Code, status: u16, peer: Option<IpAddr>) {
     let (code, peer) = (code.as_str(), peer.map(tracing::field::display));
     match status {
-        401 | 403 | 429 | 500.. => tracing::info!(%method, path, code, status, peer, "refused"),
+        401 | 403 | 429 | 500 | 502.. => tracing::info!(%method, path, code, status, peer, "refused"),
         _ => tracing::debug!(%method, path, code, status, peer, "refused"),
     }
 }

@@ -188,10 +188,27 @@ fn check_head<B>(request: &Request<B>) -> Result<(), Refusal> {
             format!("the URL has {url} bytes, at most {URL_BYTES_MAX} are read: shorten it"),
         ));
     }
-    let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if headers > HEADER_BYTES_MAX {
-        let detail = format!("the headers have {headers} bytes, at most {HEADER_BYTES_MAX} are read: send fewer");
+    let (mut bytes, mut hosts, mut codings) = (0, 0, 0);
+    for (name, value) in request.headers() {
+        bytes += name.as_str().len() + value.len();
+        if name == header::HOST {
+            hosts += 1;
+        } else if name == header::TRANSFER_ENCODING {
+            codings += if value.as_bytes().eq_ignore_ascii_case(b"chunked") { 1 } else { 2 };
+        }
+    }
+    if bytes > HEADER_BYTES_MAX {
+        let detail = format!("the headers have {bytes} bytes, at most {HEADER_BYTES_MAX} are read: send fewer");
         return Err(Refusal::new(Code::HeadersTooLarge, detail));
+    }
+    // Spec: RFC 9112, "Request Target". Whoever is between us may go by another one of two.
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return Err(Refusal::new(Code::BadRequest, format!("there are {hosts} Host headers: send one")));
+    }
+    // Spec: RFC 9112, "Transfer-Encoding". hyper goes by the last one, and would leave the others to be stored.
+    if codings > 1 {
+        let detail = "Transfer-Encoding is 'chunked' or is not there: send the body as it is";
+        return Err(Refusal::new(Code::UnknownTransferCoding, detail));
     }
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! Heads that are too large, too many, or not HTTP at all.
 
-use crate::{harness::Harness, http::Client};
+use crate::{
+    harness::{Harness, url},
+    http::Client,
+};
 
 /// Sends bytes, and reads the problem that comes instead of hyper's bare answer; then the connection ends.
 fn refused(client: &mut Client, status: u16, code: &str) {
@@ -94,6 +97,57 @@ fn what_is_not_http_is_a_problem() {
         client.half_close();
         assert_eq!(client.ended(), b"", "{}", garbage.escape_ascii());
     }
+    harness.still_serves();
+}
+
+#[test]
+fn a_request_names_one_host() {
+    let harness = Harness::start();
+    // Whole, and for hyper.
+    for line in ["GET /v1/stream/witness", "HEAD /v1/stream/witness", "GET http://x/v1/stream/witness", "GET /"] {
+        for (version, hosts, status) in [
+            ("1.1", "", 400),
+            ("1.1", "host: x\r\nhost: x\r\n", 400),
+            ("1.1", "Host: x\r\nhost: y\r\n", 400),
+            ("1.1", "host:\r\n", 200),
+            ("1.0", "", 200),
+            ("1.0", "host: x\r\nhost: x\r\n", 400),
+        ] {
+            let mut client = harness.connect();
+            client.send(format!("{line} HTTP/{version}\r\n{hosts}\r\n"));
+            let answer = client.answer_to(line.split(' ').next().expect("a method"));
+            assert_eq!(answer.head.status, status, "{line} HTTP/{version} {hosts:?}");
+            if status == 400 && line.starts_with("GET") {
+                answer.problem(400, "bad-request");
+            }
+        }
+    }
+    harness.still_serves();
+}
+
+#[test]
+fn a_coding_that_is_not_spoken_is_refused_and_not_stored() {
+    let harness = Harness::start();
+    harness.create("s", "text/plain");
+    let append = |codings: &str| {
+        let mut client = harness.connect();
+        client.send(format!(
+            "POST /v1/stream/s HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\n{codings}\r\n2\r\nhi\r\n0\r\n\r\n"
+        ));
+        client.answer()
+    };
+    for codings in [
+        "transfer-encoding: gzip, chunked\r\n",
+        "transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked, chunked\r\n",
+        "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: identity, chunked\r\n",
+    ] {
+        append(codings).problem(501, "unknown-transfer-coding");
+    }
+    append("transfer-encoding: gzip\r\n").problem(400, "bad-request"); // Nobody knows where it ends.
+    append("Transfer-Encoding: Chunked\r\n").expect(204);
+    assert_eq!(harness.get(&url("s")).body, b"hi");
     harness.still_serves();
 }
 

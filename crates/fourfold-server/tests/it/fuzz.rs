@@ -126,6 +126,9 @@ fn request(random: &mut fastrand::Rng) -> Vec<u8> {
         text.push_str(any(random, &QUERIES));
     }
     text.push_str(" HTTP/1.1\r\n");
+    if random.u8(..8) > 0 {
+        text.push_str("host: x\r\n");
+    }
     if upgrades {
         text.push_str(UPGRADE);
     }

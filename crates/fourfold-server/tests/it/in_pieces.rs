@@ -18,7 +18,7 @@ fn answers(harness: &Harness, request: &[u8], in_pieces: bool) -> String {
         client.send(request);
     }
     // A last request ends the connection, unless it has ended before.
-    client.send("GET /v1/stream/last HTTP/1.1\r\nconnection: close\r\n\r\n");
+    client.send("GET /v1/stream/last HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     let said = String::from_utf8_lossy(&client.ended()).into_owned();
     let timeless = |line: &&str| !["date:", "stream-poll-after:", "stream-cursor:"].iter().any(|h| line.starts_with(h));
     let mut parts = Vec::new();
@@ -39,57 +39,57 @@ fn a_request_in_pieces_gets_the_answer_of_a_whole_one() {
     harness.create("closed", "text/plain");
     harness.append("closed", "text/plain", b"bye");
     harness.close("closed");
-    let long = format!("GET /v1/stream/{} HTTP/1.1\r\n\r\n", "x".repeat(9_000));
-    let wide = format!("GET /v1/stream/s HTTP/1.1\r\na: {}\r\n\r\n", "x".repeat(33_000));
-    let many = format!("GET /v1/stream/s HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(100));
-    let too_many = format!("GET /v1/stream/s HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101));
+    let long = format!("GET /v1/stream/{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(9_000));
+    let wide = format!("GET /v1/stream/s HTTP/1.1\r\nhost: x\r\na: {}\r\n\r\n", "x".repeat(33_000));
+    let many = format!("GET /v1/stream/s HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(99));
+    let too_many = format!("GET /v1/stream/s HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(100));
     let mut differ = Vec::new();
     for request in [
-        "GET /v1/stream/s HTTP/1.1\r\n\r\n",
-        "GET /v1/stream/s HTTP/1.1\r\nif-none-match: *\r\n\r\n",
-        "GET /v1/stream/s?offset=-1 HTTP/1.1\r\naccept: application/vnd.fourfold.message+json\r\n\r\n",
-        "GET /v1/stream/s?offset=now HTTP/1.1\r\n\r\n",
-        "GET /v1/stream/s?offset=now&live=long-poll&timeout=0 HTTP/1.1\r\n\r\n",
-        "GET /v1/stream/s?offset=now&live=long-poll&timeout=0 HTTP/1.1\r\nconnection: close\r\n\r\n",
-        "GET /v1/stream/s?offset=-1&live=long-poll HTTP/1.1\r\n\r\n",
-        "GET /v1/stream/closed?offset=now&live=long-poll HTTP/1.1\r\n\r\n",
-        "GET /v1/stream/s?live=long-poll HTTP/1.1\r\n\r\n",
-        "GET /v1/stream/s?offset=x HTTP/1.1\r\n\r\n",
-        "GET /v1/stream/s?offset=-1&offset=now HTTP/1.1\r\n\r\n",
-        "GET /v1/stream/s HTTP/1.1\r\nupgrade: websocket\r\n\r\n",
-        "GET /v1/stream/s HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 12\r\n\r\n",
-        "GET /v1/stream/s HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
-        "GET /v1/stream/none HTTP/1.1\r\n\r\n",
-        "GET /v1/stream/a%2 HTTP/1.1\r\n\r\n",
-        "GET /v1/stream/a%00 HTTP/1.1\r\n\r\n",
-        "GET /v1/stream/%FF HTTP/1.1\r\n\r\n",
-        "GET /v1/stream/a//b HTTP/1.1\r\n\r\n",
-        "GET /v1/stream/../x HTTP/1.1\r\n\r\n",
-        "GET /v1/stream/s#f HTTP/1.1\r\n\r\n",
-        "GET /v1/stream/%5F%5Fds/x HTTP/1.1\r\n\r\n",
-        "GET /v1/stream/s HTTP/1.1\r\nconnection: keep-alive, Close\r\n\r\n",
-        "GET /v1/stream/s HTTP/1.1\r\nconnection: close\r\nconnection: keep-alive\r\n\r\n",
-        "GET /v1/stream/s HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
-        "GET /v1/stream/s HTTP/1.1\r\ncontent-length: 2\r\n\r\nhi",
+        "GET /v1/stream/s HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /v1/stream/s HTTP/1.1\r\nhost: x\r\nif-none-match: *\r\n\r\n",
+        "GET /v1/stream/s?offset=-1 HTTP/1.1\r\nhost: x\r\naccept: application/vnd.fourfold.message+json\r\n\r\n",
+        "GET /v1/stream/s?offset=now HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /v1/stream/s?offset=now&live=long-poll&timeout=0 HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /v1/stream/s?offset=now&live=long-poll&timeout=0 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+        "GET /v1/stream/s?offset=-1&live=long-poll HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /v1/stream/closed?offset=now&live=long-poll HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /v1/stream/s?live=long-poll HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /v1/stream/s?offset=x HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /v1/stream/s?offset=-1&offset=now HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /v1/stream/s HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\n\r\n",
+        "GET /v1/stream/s HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 12\r\n\r\n",
+        "GET /v1/stream/s HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
+        "GET /v1/stream/none HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /v1/stream/a%2 HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /v1/stream/a%00 HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /v1/stream/%FF HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /v1/stream/a//b HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /v1/stream/../x HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /v1/stream/s#f HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /v1/stream/%5F%5Fds/x HTTP/1.1\r\nhost: x\r\n\r\n",
+        "GET /v1/stream/s HTTP/1.1\r\nhost: x\r\nconnection: keep-alive, Close\r\n\r\n",
+        "GET /v1/stream/s HTTP/1.1\r\nhost: x\r\nconnection: close\r\nconnection: keep-alive\r\n\r\n",
+        "GET /v1/stream/s HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
+        "GET /v1/stream/s HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi",
         "GET /v1/stream/s HTTP/1.0\r\n\r\n",
         "GET /v1/stream/s HTTP/1.0\r\nconnection: keep-alive\r\n\r\n",
-        "GET http://x/v1/stream/s HTTP/1.1\r\n\r\n",
+        "GET http://x/v1/stream/s HTTP/1.1\r\nhost: x\r\n\r\n",
         "GET /v1/stream/s HTTP/1.1\r\nhost: \u{e9}\r\n\r\n",
-        "GET /v1/stream/s HTTP/1.1\r\naccept: \u{e9}\r\nlast-event-id: \u{e9}\r\n\r\n",
-        "HEAD /v1/stream/none HTTP/1.1\r\n\r\n",
-        "POST /v1/stream/none HTTP/1.1\r\ncontent-length: 2\r\n\r\nhi",
-        "POST /v1/stream/s HTTP/1.1\r\n\r\n",
-        "POST /v1/stream/s HTTP/1.1\r\ncontent-length: 2\r\n\r\nhi",
-        "POST /v1/stream/s HTTP/1.1\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nhi",
-        "POST /v1/stream/s HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n[]",
-        "POST /v1/stream/s HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n[1",
-        "POST /v1/stream/s HTTP/1.1\r\ncontent-type: application/json\r\nupgrade: websocket\r\nconnection: upgrade\r\ncontent-length: 2\r\n\r\n[]",
-        "POST /v1/stream/s HTTP/1.1\r\nproducer-id: x\r\ncontent-length: 2\r\n\r\n[]",
-        "POST /v1/stream/s HTTP/1.1\r\nstream-seq: \u{e9}\r\ncontent-length: 2\r\n\r\n[]",
-        "POST /v1/stream/closed HTTP/1.1\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nhi",
-        "POST /v1/stream/closed HTTP/1.1\r\nstream-closed: true\r\n\r\n",
-        "POST /v1/stream/closed HTTP/1.1\r\nstream-closed: true\r\nexpect: 100-continue\r\ncontent-length: 0\r\n\r\n",
-        "POST /v1/stream/s HTTP/1.1\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n[]",
+        "GET /v1/stream/s HTTP/1.1\r\nhost: x\r\naccept: \u{e9}\r\nlast-event-id: \u{e9}\r\n\r\n",
+        "HEAD /v1/stream/none HTTP/1.1\r\nhost: x\r\n\r\n",
+        "POST /v1/stream/none HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi",
+        "POST /v1/stream/s HTTP/1.1\r\nhost: x\r\n\r\n",
+        "POST /v1/stream/s HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi",
+        "POST /v1/stream/s HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nhi",
+        "POST /v1/stream/s HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n[]",
+        "POST /v1/stream/s HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n[1",
+        "POST /v1/stream/s HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nupgrade: websocket\r\nconnection: upgrade\r\ncontent-length: 2\r\n\r\n[]",
+        "POST /v1/stream/s HTTP/1.1\r\nhost: x\r\nproducer-id: x\r\ncontent-length: 2\r\n\r\n[]",
+        "POST /v1/stream/s HTTP/1.1\r\nhost: x\r\nstream-seq: \u{e9}\r\ncontent-length: 2\r\n\r\n[]",
+        "POST /v1/stream/closed HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nhi",
+        "POST /v1/stream/closed HTTP/1.1\r\nhost: x\r\nstream-closed: true\r\n\r\n",
+        "POST /v1/stream/closed HTTP/1.1\r\nhost: x\r\nstream-closed: true\r\nexpect: 100-continue\r\ncontent-length: 0\r\n\r\n",
+        "POST /v1/stream/s HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n[]",
         &long,
         &wide,
         &many,
@@ -118,7 +118,7 @@ fn appends_cut_anywhere_are_appended_once_and_in_order() {
         for n in 0..60 {
             if random.u8(..3) == 0 {
                 let query = random.choice(polls).expect("there are some");
-                sent.extend(format!("GET /v1/stream/{name}?{query} HTTP/1.1\r\n\r\n").into_bytes());
+                sent.extend(format!("GET /v1/stream/{name}?{query} HTTP/1.1\r\nhost: x\r\n\r\n").into_bytes());
                 statuses.push(None);
                 continue;
             }
@@ -129,7 +129,8 @@ fn appends_cut_anywhere_are_appended_once_and_in_order() {
                 _ => random.usize(..100),
             };
             let record = format!("<{n}:{}>", "GET /v1/stream/x HTTP/1.1\r\n\r\n".repeat(length / 29));
-            let head = format!("POST /v1/stream/{name} HTTP/1.1\r\ncontent-type: text/plain\r\ncontent-length:");
+            let head =
+                format!("POST /v1/stream/{name} HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length:");
             sent.extend(format!("{head} {}\r\n\r\n{record}", record.len()).into_bytes());
             appended += &record;
             statuses.push(Some(204));

@@ -76,7 +76,7 @@ fn requests_beyond_the_rate_are_refused_and_the_connection_goes_on() {
     for n in 1..100 {
         match n % 10 {
             8 => {
-                client.send("GET /v1/stream/s HTTP/1.1\r\n");
+                client.send("GET /v1/stream/s HTTP/1.1\r\nhost: x\r\n");
                 std::thread::yield_now();
                 client.send("\r\n");
             }
@@ -242,7 +242,7 @@ fn reads_that_stay_are_counted_for_whom_the_proxy_asks() {
     for _ in 0..3 {
         // In pieces, too: then another part of the server answers.
         let mut late = connect();
-        late.send("GET /v1/stream/s?offset=now&live=sse HTTP/1.1\r\nx-forwarded-for: 1.2.3.4\r\n");
+        late.send("GET /v1/stream/s?offset=now&live=sse HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 1.2.3.4\r\n");
         std::thread::yield_now();
         late.send("\r\n");
         refused(&late.answer(), 429, "too-many-connections", "connections-per-address", 2);
@@ -293,7 +293,9 @@ fn bodies_under_way_share_a_budget() {
     let harness = limited(|limits| limits.bodies_bytes_max = 300_000);
     let begun = |piece: usize| {
         let mut client = harness.connect();
-        client.send("POST /v1/stream/s HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 400000\r\n\r\n");
+        client.send(
+            "POST /v1/stream/s HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 400000\r\n\r\n",
+        );
         client.send(vec![b' '; piece]);
         client
     };

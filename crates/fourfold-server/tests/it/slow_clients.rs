@@ -42,7 +42,7 @@ fn dribble(client: &mut Client, bytes: impl Iterator<Item = u8>) -> bool {
 fn a_head_that_comes_byte_by_byte_is_cut_at_the_deadline() {
     let harness = Harness::with(|settings| settings.head_wait_max = Duration::from_millis(300));
     let mut client = harness.connect();
-    client.send("GET /v1/stream/witness HTTP/1.1\r\nx: ");
+    client.send("GET /v1/stream/witness HTTP/1.1\r\nhost: x\r\nx: ");
     assert!(dribble(&mut client, std::iter::repeat(b'y')), "it is cut");
     let said = client.ended();
     assert!(!said.starts_with(b"HTTP/1.1 2"), "{}", said.escape_ascii());
@@ -51,7 +51,7 @@ fn a_head_that_comes_byte_by_byte_is_cut_at_the_deadline() {
     let mut second = harness.connect();
     second.request("GET", "/v1/stream/witness", &[], b"");
     second.answer().expect(200);
-    second.send("GET /v1/stream/witness HTTP/1.1\r\n");
+    second.send("GET /v1/stream/witness HTTP/1.1\r\nhost: x\r\n");
     assert!(!second.ended().starts_with(b"HTTP/1.1 2"), "the second request has a deadline, too");
     drop((client, silent, second));
     harness.dismiss_witness(); // It was silent for too long as well.

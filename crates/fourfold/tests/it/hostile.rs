@@ -159,7 +159,7 @@ impl Client {
     fn ask(&mut self, method: &str, target: &str, content_type: &str, body: &str) {
         let length = body.len();
         let request = format!(
-            "{method} {target} HTTP/1.1\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}"
+            "{method} {target} HTTP/1.1\r\nhost: x\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}"
         );
         let (status, _, body) = self.exchange(&request);
         assert!((200..300).contains(&status), "{method} {target}: {status} {body}");
@@ -167,7 +167,8 @@ impl Client {
 
     /// What is behind the offset, and the next one.
     fn read(&mut self, offset: &str) -> (String, String) {
-        let (status, headers, body) = self.exchange(&format!("GET {STREAM}?offset={offset} HTTP/1.1\r\n\r\n"));
+        let (status, headers, body) =
+            self.exchange(&format!("GET {STREAM}?offset={offset} HTTP/1.1\r\nhost: x\r\n\r\n"));
         assert_eq!(status, 200, "{body}");
         let next = headers.into_iter().find(|(name, _)| name == "stream-next-offset").expect("it is always told").1;
         (body, next)

@@ -88,7 +88,10 @@ fn stalled_readers(address: SocketAddr, crowd: usize, over: &AtomicBool) -> usiz
             _ => ("", handshake),
         };
         let Ok(mut socket) = narrow(address) else { break };
-        if socket.write_all(format!("GET {LARGE}?offset=-1{query} HTTP/1.1\r\n{headers}\r\n").as_bytes()).is_ok() {
+        if socket
+            .write_all(format!("GET {LARGE}?offset=-1{query} HTTP/1.1\r\nhost: x\r\n{headers}\r\n").as_bytes())
+            .is_ok()
+        {
             held.push(socket);
         }
     }
@@ -100,7 +103,7 @@ fn slow_heads(address: SocketAddr, count: usize, over: &AtomicBool) -> usize {
     let mut sockets: Vec<_> = (0..count).filter_map(|_| TcpStream::connect(address).ok()).collect();
     let begun = sockets.len();
     for socket in &mut sockets {
-        let _ = socket.write_all(b"GET /v1/stream/good HTTP/1.1\r\nx: ");
+        let _ = socket.write_all(b"GET /v1/stream/good HTTP/1.1\r\nhost: x\r\nx: ");
     }
     again(over, || {
         sockets.retain_mut(|socket| socket.write_all(b"y").is_ok());
@@ -112,7 +115,7 @@ fn slow_heads(address: SocketAddr, count: usize, over: &AtomicBool) -> usize {
 fn slow_bodies(address: SocketAddr, count: usize, over: &AtomicBool) -> usize {
     let mut sockets: Vec<_> = (0..count).filter_map(|_| TcpStream::connect(address).ok()).collect();
     let begun = sockets.len();
-    let head = "POST /v1/stream/bombs HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n";
+    let head = "POST /v1/stream/bombs HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n";
     for socket in &mut sockets {
         let _ = socket.set_write_timeout(Some(Duration::from_millis(20)));
         let _ = socket.write_all(head.as_bytes());
@@ -132,7 +135,7 @@ fn header_bomb(address: SocketAddr) {
     let Ok(mut socket) = TcpStream::connect(address) else { return };
     let _ = socket.set_write_timeout(Some(Duration::from_millis(200)));
     let line = format!("a: {}\r\n", "x".repeat(8_000));
-    let _ = socket.write_all(b"GET /v1/stream/good HTTP/1.1\r\n");
+    let _ = socket.write_all(b"GET /v1/stream/good HTTP/1.1\r\nhost: x\r\n");
     for _ in 0..100 {
         if socket.write_all(line.as_bytes()).is_err() {
             return;
@@ -145,7 +148,7 @@ fn websocket(address: SocketAddr) -> Option<TcpStream> {
     let mut socket = TcpStream::connect(address).ok()?;
     socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     socket.set_write_timeout(Some(Duration::from_millis(200))).ok()?;
-    let head = "GET /v1/stream/bombs?offset=now HTTP/1.1\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-extensions: permessage-deflate\r\n\r\n";
+    let head = "GET /v1/stream/bombs?offset=now HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-extensions: permessage-deflate\r\n\r\n";
     socket.write_all(head.as_bytes()).ok()?;
     let mut answer = [0; 12];
     socket.read_exact(&mut answer).ok()?;
@@ -188,7 +191,7 @@ fn churn(address: SocketAddr) {
 }
 
 fn pipelining(address: SocketAddr, over: &AtomicBool) -> usize {
-    let requests = format!("GET {LARGE}?offset=-1 HTTP/1.1\r\n\r\n").repeat(100);
+    let requests = format!("GET {LARGE}?offset=-1 HTTP/1.1\r\nhost: x\r\n\r\n").repeat(100);
     again(over, || {
         let Ok(mut socket) = TcpStream::connect(address) else { return };
         let _ = socket.set_write_timeout(Some(Duration::from_millis(200)));
