@@ -9,7 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use fourfold_protocol::Code;
 use http::{Request, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -48,6 +47,16 @@ type Holding = (Arc<Caller>, Connected);
 async fn serve(socket: Socket, unread: Bytes, head_by: Instant, context: Arc<Context>, mut seat: Seat) {
     let taken = Arc::new(Mutex::new(None::<(Box<Live>, Option<Holding>)>));
     let (wire, exchange) = Wire::new(socket, unread, budget::stall_wait());
+    let wire = wire.judged_by({
+        let (context, peer) = (Arc::clone(&context), Arc::clone(seat.peer()));
+        move |refusal| {
+            // For whom a proxy asks cannot be read.
+            let judged = if peer.is_proxy() { Ok(()) } else { context.limits.request(&peer) };
+            let refusal = judged.err().unwrap_or(refusal);
+            context.tally.refused(refusal.code);
+            refusal
+        }
+    });
     let service = {
         let (taken, context, exchange) = (Arc::clone(&taken), Arc::clone(&context), Arc::clone(&exchange));
         let peer = Arc::clone(seat.peer());
@@ -124,7 +133,9 @@ async fn serve(socket: Socket, unread: Bytes, head_by: Instant, context: Arc<Con
     };
     let parts = connection.into_parts();
     let wire = parts.io.into_inner();
+    // hyper says nothing to HTTP/2.
     let is_garbage = ended.is_err_and(|e| e.is_parse()) && !wire.refused;
+    let last_words = is_garbage.then(|| wire.last_words(not_http()));
     let socket = wire.socket;
     // Whatever ended it, a live read that was asked for is in the slot, and else the connection is over.
     let live = taken.lock().expect("nobody panics while it holds the slot").take();
@@ -138,10 +149,8 @@ async fn serve(socket: Socket, unread: Bytes, head_by: Instant, context: Arc<Con
             (*live).spawn(socket, unread, context, seat);
         }
         None => {
-            if is_garbage {
-                context.tally.refused(Code::BadRequest);
-                // hyper says nothing to HTTP/2.
-                let _ = line::write_all(&socket, answer::last_words(&not_http())).await;
+            if let Some(last_words) = last_words {
+                let _ = line::write_all(&socket, last_words).await;
             }
             line::close(socket).await;
         }

@@ -30,7 +30,6 @@ use crate::{
 };
 
 /// A socket under hyper.
-#[derive(Debug)]
 pub(crate) struct Wire {
     pub(crate) socket: Socket,
     unread: Bytes,
@@ -43,6 +42,8 @@ pub(crate) struct Wire {
     instead: Bytes,
     /// hyper has refused a head, and the client was told.
     pub(crate) refused: bool,
+    /// Counts a head that hyper refuses, and tells what the client is told.
+    judge: Judge,
     stall_wait_max: Duration,
     /// There while the client takes nothing.
     stalled: Option<Stalled>,
@@ -54,6 +55,9 @@ struct Stalled {
     until: Pin<Box<Sleep>>,
     held: Taken,
 }
+
+/// Makes of a refusal what is said in the end.
+type Judge = Box<dyn Fn(Refusal) -> Refusal + Send>;
 
 /// What the service tells the wire.
 #[derive(Debug, Default)]
@@ -100,11 +104,22 @@ impl Wire {
                 written: 0,
                 instead: Bytes::new(),
                 refused: false,
+                judge: Box::new(|refusal| refusal),
                 stall_wait_max,
                 stalled: None,
             },
             exchange,
         )
+    }
+
+    /// Has what hyper refuses by itself judged.
+    pub(crate) fn judged_by(self, judge: impl Fn(Refusal) -> Refusal + Send + 'static) -> Self {
+        Self { judge: Box::new(judge), ..self }
+    }
+
+    /// What is said instead of hyper's refusal, or where it says nothing.
+    pub(crate) fn last_words(&self, refusal: Refusal) -> Bytes {
+        answer::last_words(&(self.judge)(refusal)).into()
     }
 
     fn looked_at(&self, read: &[u8]) {
@@ -133,7 +148,7 @@ impl Wire {
             _ => not_http(),
         };
         self.refused = true;
-        self.instead = answer::last_words(&refusal).into();
+        self.instead = self.last_words(refusal);
         true
     }
 

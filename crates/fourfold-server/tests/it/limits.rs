@@ -93,6 +93,29 @@ fn requests_beyond_the_rate_are_refused_and_the_connection_goes_on() {
 }
 
 #[test]
+fn a_head_that_cannot_be_read_is_counted_as_well() {
+    let harness = limited(|limits| limits.requests_per_address = PerAddress::set(Some(burst(6))));
+    let wide = format!("GET {} HTTP/1.1\r\nhost: x\r\ncookie: {}\r\n\r\n", url("s"), "x".repeat(100_000));
+    let heads = [&wide, "NONSENSE\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nMS\r\n\r\n"];
+    let said = |head: &str| {
+        let mut client = Client::connect_from(THEIRS, harness.address);
+        client.send(head);
+        client.answer()
+    };
+    for head in heads.repeat(2) {
+        let status = said(head).head.status;
+        assert!(matches!(status, 400 | 431), "{status}");
+    }
+    for head in heads {
+        refused(&said(head), 429, "too-many-requests", "requests-per-address", "1/h burst 6");
+    }
+    let mut client = Client::connect_from(THEIRS, harness.address);
+    client.request("GET", &url("s"), &[], b"");
+    refused(&client.answer(), 429, "too-many-requests", "requests-per-address", "1/h burst 6");
+    harness.still_serves();
+}
+
+#[test]
 fn a_known_poll_beyond_the_rate_is_refused_as_well() {
     let harness = limited(|limits| limits.requests_per_address = PerAddress::set(Some(burst(50))));
     let mut client = Client::connect_from(THEIRS, harness.address);
