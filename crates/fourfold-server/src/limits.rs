@@ -126,6 +126,9 @@ pub const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// What a reader of an event stream may send behind its request, in bytes: nothing is expected.
 pub const STRAY_BYTES_MAX: u16 = 16 * 1024;
 
+/// What is read of a client's next request while its long poll waits, in bytes: it is seen to go behind so much. A poll with a token fits.
+pub const NEXT_REQUEST_BYTES_MAX: usize = 4 * 1024;
+
 /// A client's WebSocket message, in bytes, after inflation, unless configured otherwise: as a request body.
 pub const MESSAGE_BYTES_MAX_DEFAULT: usize = BODY_BYTES_MAX_DEFAULT;
 

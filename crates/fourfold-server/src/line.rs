@@ -13,7 +13,9 @@ use tokio::{io::ReadBuf, time::timeout};
 
 use crate::{
     budget,
-    limits::{LAST_WORDS_WAIT_MAX, LINGERING_CLOSE_BYTES_MAX, LINGERING_CLOSE_MAX, STRAY_BYTES_MAX},
+    limits::{
+        LAST_WORDS_WAIT_MAX, LINGERING_CLOSE_BYTES_MAX, LINGERING_CLOSE_MAX, NEXT_REQUEST_BYTES_MAX, STRAY_BYTES_MAX,
+    },
     socket::Socket,
 };
 
@@ -153,6 +155,24 @@ impl Watch {
             },
         }
     }
+}
+
+/// Keeps what a client sends behind its request, so that its end is seen behind that. Ready as [`Watch::poll_gone`].
+pub(crate) fn poll_gone_behind(unread: &mut Box<[u8]>, socket: &Socket, cx: &mut Context<'_>) -> Poll<()> {
+    while unread.len() < NEXT_REQUEST_BYTES_MAX {
+        if ready!(socket.poll_read_ready(cx)).is_err() {
+            return Poll::Ready(());
+        }
+        let mut piece = [0; 512];
+        let room = piece.len().min(NEXT_REQUEST_BYTES_MAX - unread.len());
+        match socket.try_read(&mut piece[..room]) {
+            Ok(0) => return Poll::Ready(()),
+            Ok(bytes) => *unread = [unread, &piece[..bytes]].concat().into(),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Poll::Ready(()),
+        }
+    }
+    Watch::NextRequest.poll_gone(socket, cx)
 }
 
 /// Ends a connection so that the client gets all that was written, also if it is still sending.

@@ -14,7 +14,7 @@ use crate::{
     answer::{self, Framing},
     connection::Reply,
     context::{Context, not_found, unavailable},
-    line::Watch,
+    line,
     socket::Socket,
     tally::Way,
 };
@@ -74,15 +74,14 @@ impl LongPoll {
         self.rare.get_or_insert_default().page = Some(page);
     }
 
-    /// Waits; `None` if the client has gone, where there is a socket to tell.
+    /// Waits; `None` if the client has gone, where there is a socket to tell. What it sends meanwhile is put beside the socket, for the next request.
     pub(crate) async fn answer(
         &mut self,
-        socket: Option<&Socket>,
+        mut socket: Option<(&Socket, &mut Box<[u8]>)>,
         context: &Context,
         alarm: &mut Alarm,
     ) -> Option<Bytes> {
         alarm.set(self.deadline);
-        let mut watch = Watch::NextRequest;
         let mut lingering = false;
         loop {
             let tail = self.cursor.look();
@@ -101,8 +100,10 @@ impl LongPoll {
                     Poll::Ready(Woken::Deadline)
                 } else if self.cursor.poll_moved(cx).is_ready() {
                     Poll::Ready(Woken::Moved)
+                } else if let Some((socket, unread)) = &mut socket {
+                    line::poll_gone_behind(unread, socket, cx).map(|()| Woken::Gone)
                 } else {
-                    socket.map_or(Poll::Pending, |socket| watch.poll_gone(socket, cx).map(|()| Woken::Gone))
+                    Poll::Pending
                 }
             })
             .await;

@@ -1,5 +1,7 @@
 //! Clients that vanish by the hundred, and too many at once.
 
+use fourfold_server::limits::NEXT_REQUEST_BYTES_MAX;
+
 use crate::{
     harness::{Harness, url},
     http::Client,
@@ -38,14 +40,43 @@ fn the_seats_of_those_who_vanish_come_back() {
 }
 
 #[test]
-fn a_long_poll_whose_client_vanishes_behind_its_next_request_frees_its_seat_at_its_timeout() {
+fn a_long_poll_whose_client_goes_behind_its_next_request_frees_its_seat() {
     let harness = Harness::start();
     harness.create("s", "application/json");
-    for accept in ["*/*", "application/x-ndjson"] {
+    let goes: [fn(Client); 2] = [drop, Client::vanish];
+    for (behind, goes) in [("x", goes[0]), ("GET / HTTP/1.1\r\nhost: x\r\n\r\n", goes[1])] {
+        let mut client = harness.connect();
+        client.request("GET", "/v1/stream/s?offset=now&live=long-poll&timeout=60", &[], b"");
+        harness.wait_for_followers("s", 1);
+        client.send(behind);
+        goes(client);
+        harness.wait_for_followers("s", 0);
+        harness.wait_for_connections(1);
+    }
+    // What came meanwhile is answered when the poll is.
+    let mut client = harness.connect();
+    client.request("GET", "/v1/stream/s?offset=now&live=long-poll&timeout=60", &[], b"");
+    harness.wait_for_followers("s", 1);
+    for name in ["s", "witness"] {
+        let header = ("x", "y".repeat(4_000));
+        client.request("GET", &url(name), &[(header.0, &header.1)], b"");
+    }
+    harness.append("s", "application/json", b"1");
+    assert_eq!(client.answer().expect(200).text(), "[1]");
+    assert_eq!(client.answer().expect(200).text(), "[1]");
+    client.answer().expect(200);
+    harness.still_serves();
+}
+
+#[test]
+fn a_long_poll_whose_client_vanishes_behind_much_more_frees_its_seat_at_its_timeout() {
+    let harness = Harness::start();
+    harness.create("s", "application/json");
+    for (accept, bytes) in [("*/*", NEXT_REQUEST_BYTES_MAX + 1), ("application/x-ndjson", 1)] {
         let mut client = harness.connect();
         client.request("GET", "/v1/stream/s?offset=now&live=long-poll&timeout=0.2", &[("accept", accept)], b"");
         harness.wait_for_followers("s", 1);
-        client.request("GET", &url("s"), &[], b"");
+        client.send(vec![b'x'; bytes]);
         client.vanish();
         harness.wait_for_connections(1);
     }
