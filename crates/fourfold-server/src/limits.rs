@@ -171,6 +171,10 @@ pub const TTL_SECONDS_MAX: u64 = 100 * 365 * 24 * 3600;
 /// Accepted sockets waiting for their shard.
 pub const HANDOVER_MAX: usize = 1_024;
 
+/// Accepted sockets that a shard begins to serve in one turn. When all of its other tasks have had their turn, it is the next ones': so those who come in
+/// a rush wait, and not those who are here.
+pub const LET_IN_A_TURN: usize = 16;
+
 /// Setting `connections-per-address`. Connections of one address at once: an IPv4 address, or an IPv6 /64, which is what one line is given. Beyond it
 /// 429. A large office behind one address fits; one machine alone cannot take all places. Not for this machine itself, unless it is set.
 pub const CONNECTIONS_PER_ADDRESS_DEFAULT: u32 = 1_000;

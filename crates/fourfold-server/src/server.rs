@@ -27,7 +27,7 @@ use crate::{
     context::{Context, Drain, Seat},
     health::{Readiness, Turn},
     known_polls::KnownPolls,
-    limits::{BACKLOG, HANDOVER_MAX, Limits, PACED_CONNECTIONS_MIN, UNSENT_BYTES_MAX},
+    limits::{BACKLOG, HANDOVER_MAX, LET_IN_A_TURN, Limits, PACED_CONNECTIONS_MIN, UNSENT_BYTES_MAX},
     metrics::{Metrics, Served},
     operator::{Answering, Watched},
     proxy_protocol,
@@ -212,7 +212,7 @@ fn pace(connections: usize, settings: &Settings) -> Duration {
 fn start_shard(
     relay: RelayTask,
     context: Arc<Context>,
-    mut sockets: mpsc::Receiver<(std::net::TcpStream, Seat)>,
+    sockets: mpsc::Receiver<(std::net::TcpStream, Seat)>,
     mut ending: watch::Receiver<bool>,
 ) -> io::Result<(JoinHandle<()>, Handle)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -222,21 +222,32 @@ fn start_shard(
         context.limits.budgets.enter();
         runtime.block_on(async move {
             tokio::spawn(relay.run());
-            while let Some((socket, seat)) = sockets.recv().await {
-                match TcpStream::from_std(socket) {
-                    Ok(socket) if seat.peer().is_proxy() && context.limits.options().proxy_protocol => {
-                        drop(tokio::spawn(announced(socket, Arc::clone(&context), seat)));
-                    }
-                    Ok(socket) => begin(socket, Arc::clone(&context), seat),
-                    Err(error) => tracing::warn!(%error, "a socket could not be registered"),
-                }
-            }
-            // The acceptor has stopped; connections go on until the drain is over.
+            // As a task among the others, so that it has its turn when each of them has had one.
+            tokio::spawn(let_in(sockets, context));
             let _ = ending.wait_for(|ended| *ended).await;
         });
         runtime.shutdown_background();
     })?;
     Ok((thread, handle))
+}
+
+/// Starts with each socket that is handed over, a few in a turn: those who come in a rush wait, and not those who are here. Ends with the acceptor.
+async fn let_in(mut sockets: mpsc::Receiver<(std::net::TcpStream, Seat)>, context: Arc<Context>) {
+    let mut in_this_turn = 0;
+    while let Some((socket, seat)) = sockets.recv().await {
+        match TcpStream::from_std(socket) {
+            Ok(socket) if seat.peer().is_proxy() && context.limits.options().proxy_protocol => {
+                drop(tokio::spawn(announced(socket, Arc::clone(&context), seat)));
+            }
+            Ok(socket) => begin(socket, Arc::clone(&context), seat),
+            Err(error) => tracing::warn!(%error, "a socket could not be registered"),
+        }
+        in_this_turn += 1;
+        if in_this_turn == LET_IN_A_TURN {
+            in_this_turn = 0;
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 /// From here on whoever is connected speaks.
