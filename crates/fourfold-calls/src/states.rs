@@ -29,6 +29,8 @@ pub struct Wanted<'a> {
     pub after: Option<&'a str>,
     /// Whether this call may be seen, by its id, and whether a call of this name may be begun.
     pub sees: &'a (dyn Fn(Seen<'_>) -> bool + Sync),
+    /// What stands as `next` for the id of a call that may not be seen: whoever knows an id can read the call.
+    pub hides: &'a (dyn Fn(&str) -> Result<String, Refusal> + Sync),
 }
 
 /// What a listing shows.
@@ -103,30 +105,35 @@ impl Calls {
     async fn kept(&self, wanted: Wanted<'_>) -> Result<(Vec<Value>, Option<String>), Refusal> {
         let (mut calls, mut looked_at) = (Vec::new(), 0);
         let mut after = wanted.after.map(|id| format!("{CALLS}{id}"));
+        let mut last_shown = None;
+        // Without a name nearly all that is listed is wanted. One more than that: that it is there may be told, and not whether what may not be seen is.
+        let mut some = if wanted.name.is_some() { PAGE } else { wanted.limit.saturating_add(1).min(PAGE) };
         loop {
-            // Without a name nearly all that is listed is wanted.
-            let some = if wanted.name.is_some() { PAGE } else { wanted.limit.min(PAGE) };
             let listing = self.shared.engine.list(CALLS, after.as_deref(), some);
             let listing = listing.await.map_err(|why| unavailable(&why))?;
-            for listed in &listing.streams {
-                looked_at += 1;
-                after = Some(listed.name.as_str().to_owned());
-                let Some(view) = View::of_listed(listed) else { continue };
+            looked_at += listing.streams.len();
+            for view in listing.streams.iter().filter_map(View::of_listed) {
                 if wanted.name.is_some_and(|name| view.note.call != name) || !(wanted.sees)(Seen::Call(view.id)) {
                     continue;
                 }
-                calls.push(view.json());
                 if calls.len() == wanted.limit {
-                    break;
+                    return Ok((calls, last_shown));
                 }
+                last_shown = Some(view.id.to_owned());
+                calls.push(view.json());
             }
-            let done = calls.len() == wanted.limit || looked_at >= LOOKED_AT_MAX;
-            if done || !listing.more {
-                let more = listing.more
-                    || listing.streams.last().is_some_and(|last| Some(last.name.as_str()) != after.as_deref());
-                let next = after.filter(|_| more).and_then(|name| Some(name.strip_prefix(CALLS)?.to_owned()));
-                return Ok((calls, next));
+            if !listing.more {
+                return Ok((calls, None));
             }
+            after = listing.streams.last().map(|last| last.name.as_str().to_owned());
+            if looked_at >= LOOKED_AT_MAX {
+                let Some(id) = after.as_deref().and_then(|name| name.strip_prefix(CALLS)) else {
+                    return Ok((calls, None));
+                };
+                let next = if (wanted.sees)(Seen::Call(id)) { id.to_owned() } else { (wanted.hides)(id)? };
+                return Ok((calls, Some(next)));
+            }
+            some = PAGE.min(LOOKED_AT_MAX - looked_at); // However little is wanted, not a question to the engine for each.
         }
     }
 }

@@ -147,7 +147,9 @@ async fn list(request: &Request<Incoming>, who: &Who, context: &Context) -> Resu
         Seen::Call(id) => access.allows(who, Verb::List, &format!("{BELOW}{id}")),
         Seen::Name(name) => access.allows(who, Verb::Call, name),
     };
-    let wanted = Wanted { name: said("name"), running, limit, after: query.after.as_deref(), sees: &sees };
+    let after = query.after.map(|after| context.bookmarks.find(CALLS, after)).transpose()?;
+    let hides = |id: &str| context.bookmarks.put(CALLS, id);
+    let wanted = Wanted { name: said("name"), running, limit, after: after.as_deref(), sees: &sees, hides: &hides };
     context.calls.list(wanted).await.map(|page| json(StatusCode::OK, &page))
 }
 

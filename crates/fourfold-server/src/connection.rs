@@ -422,6 +422,7 @@ mod tests {
                 limits,
                 tally: Arc::default(),
                 quota: Arc::default(),
+                bookmarks: Arc::new(crate::bookmark::Bookmarks::new().unwrap()),
             }),
             seat,
         )

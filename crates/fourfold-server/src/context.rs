@@ -18,6 +18,7 @@ use http::HeaderMap;
 
 use crate::{
     Settings,
+    bookmark::Bookmarks,
     caller::{Caller, Connected},
     known_polls::KnownPolls,
     limits::Limits,
@@ -37,6 +38,7 @@ pub(crate) struct Context {
     pub(crate) limits: Arc<Limits>,
     pub(crate) tally: Arc<Tally>,
     pub(crate) quota: Arc<Quota>,
+    pub(crate) bookmarks: Arc<Bookmarks>,
 }
 
 /// Whether the server is about to stop.

@@ -24,6 +24,7 @@
 mod access;
 mod alarm;
 mod answer;
+mod bookmark;
 mod budget;
 mod call;
 mod caller;

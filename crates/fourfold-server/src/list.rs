@@ -18,22 +18,35 @@ use crate::{
 pub(crate) async fn get(query: &Query, who: &Who, context: &Context) -> Result<Answer, Refusal> {
     let limit = query.limit(LIST_MAX)?.unwrap_or(LIST_DEFAULT);
     let prefix = query.prefix.as_deref().unwrap_or_default();
+    let sees = |name: &str| context.settings.access.allows(who, Verb::List, name);
+    let place = format!("streams {prefix}");
+    let mut after = query.after.clone().map(|after| context.bookmarks.find(&place, after)).transpose()?;
     let (mut seen, mut looked_at) = (Vec::new(), 0);
-    let mut after = query.after.clone();
+    // One more than is wanted: that it is there may be told, and not whether what may not be seen is.
+    let mut some = limit + 1;
     let next = loop {
-        let listing = listing::public(&*context.engine, prefix, after.as_deref(), limit - seen.len())
-            .await
-            .map_err(|why| unavailable(&why))?;
+        let listing =
+            listing::public(&*context.engine, prefix, after.as_deref(), some).await.map_err(|why| unavailable(&why))?;
         looked_at += listing.streams.len();
         after = listing.streams.last().map(|last| last.name.as_str().to_owned());
-        let sees = |listed: &&Listed| context.settings.access.allows(who, Verb::List, listed.name.as_str());
-        seen.extend(listing.streams.iter().filter(sees).map(entry));
-        if !listing.more || seen.len() == limit || looked_at >= LIST_LOOKED_AT_MAX {
-            break after.filter(|_| listing.more);
+        seen.extend(listing.streams.into_iter().filter(|listed| sees(listed.name.as_str())));
+        if seen.len() > limit {
+            seen.truncate(limit);
+            break seen.last().map(|last| last.name.as_str().to_owned());
         }
+        if !listing.more {
+            break None;
+        }
+        if looked_at >= LIST_LOOKED_AT_MAX {
+            break match after {
+                Some(name) if !sees(&name) => Some(context.bookmarks.put(&place, &name)?),
+                name => name,
+            };
+        }
+        some = PAGE.min(LIST_LOOKED_AT_MAX - looked_at); // However little is wanted, not a question to the engine for each.
     };
     let mut page = Map::new();
-    page.insert("streams".into(), seen.into());
+    page.insert("streams".into(), seen.iter().map(entry).collect());
     if let Some(next) = next {
         page.insert("next".into(), json!(next));
     }
@@ -74,3 +87,6 @@ fn entry(listed: &Listed) -> Value {
     }
     entry
 }
+
+/// What is listed of the engine at once, behind the first look.
+const PAGE: usize = 1_000;

@@ -23,7 +23,9 @@ use tokio::{
 };
 
 use crate::{
-    Operator, Settings, answer, connection,
+    Operator, Settings, answer,
+    bookmark::Bookmarks,
+    connection,
     context::{Context, Drain, Seat},
     health::{Readiness, Turn},
     known_polls::KnownPolls,
@@ -115,6 +117,7 @@ impl Server {
         let subscriptions = Subscriptions::start(Arc::clone(&engine), settings.subscriptions.clone()).await?;
         let calls = Calls::start(Arc::clone(&engine), settings.calls.clone()).await?;
         let quota = Arc::<Quota>::default();
+        let bookmarks = Arc::new(Bookmarks::new()?);
         let (ended, ending) = watch::channel(false);
         metrics.serves(Some(Served {
             engine: Arc::clone(&engine),
@@ -135,6 +138,7 @@ impl Server {
                 limits: Arc::clone(&self.limits),
                 tally: metrics.shard(),
                 quota: Arc::clone(&quota),
+                bookmarks: Arc::clone(&bookmarks),
             });
             let (handover, sockets) = mpsc::channel(HANDOVER_MAX);
             let (thread, runtime) = start_shard(relay, context, sockets, ending.clone())?;

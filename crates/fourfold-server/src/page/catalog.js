@@ -71,7 +71,8 @@ export class Catalog {
     first.disabled = this.#after === "";
     more.disabled = this.#next === null;
     const none = HAS_RULES ? "None that may be listed. Enter in the filter opens one by its name." : "None yet.";
-    say(this.#slots["list-note"], streams.length > 0 ? "" : this.#after ? "No more." : none);
+    const empty = next ? "None of these may be listed; Next looks on." : this.#after ? "No more." : none;
+    say(this.#slots["list-note"], streams.length > 0 ? "" : empty);
     while (list.children.length > streams.length) list.lastElementChild.remove();
     while (list.children.length < streams.length) list.append(copyOf("stream-item"));
     streams.forEach((stream, index) => this.#fill(list.children[index].firstElementChild, stream));

@@ -557,6 +557,7 @@ mod tests {
             limits,
             tally: Arc::default(),
             quota: Arc::default(),
+            bookmarks: Arc::new(crate::bookmark::Bookmarks::new().unwrap()),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

@@ -1,5 +1,8 @@
 //! What each permission is for, and what is private.
 
+use fourfold_protocol::StreamName;
+use fourfold_server::limits::LIST_LOOKED_AT_MAX;
+use fourfold_stream::Create;
 use serde_json::json;
 
 use super::{bearer, create, guarded, guarded_by, master, options, token};
@@ -54,6 +57,66 @@ fn a_listing_shows_what_may_be_listed_and_goes_on_behind_what_may_not() {
     assert!(names(&harness.get("/v1/stream/").expect(200)).is_empty(), "a stranger sees nothing");
     let reads = token(&json!({ "read": ["**"] }));
     assert!(names(&ask(&harness, &reads, "GET", "/v1/stream/", &[], b"").expect(200)).is_empty());
+}
+
+/// What only the server's own code creates so many of at once.
+fn create_all(harness: &Harness, names: impl Iterator<Item = String>, note: Option<&str>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for name in names {
+        let content_type = "text/plain".to_owned();
+        let wish = Create { content_type, note: note.map(str::to_owned), ..Create::default() };
+        runtime.block_on(harness.engine().create(&StreamName::new(&name).unwrap(), wish)).unwrap();
+    }
+}
+
+#[test]
+fn next_tells_no_name_that_may_not_be_seen() {
+    let harness = guarded();
+    create_all(&harness, (0..LIST_LOOKED_AT_MAX + 50).map(|n| format!("private/customer-{n:05}")), None);
+    create_all(&harness, ["private/zebra".to_owned(), "private/zebras".to_owned()].into_iter(), None);
+    let lists = token(&json!({ "list": ["private/zebra"] }));
+    let page = |query: &str| ask(&harness, &lists, "GET", &format!("/v1/stream/?{query}"), &[], b"");
+    for limit in ["1", "7", "1000"] {
+        let first = page(&format!("prefix=private/&limit={limit}")).expect(200).json();
+        assert_eq!(first["streams"], json!([]));
+        let next = first["next"].as_str().unwrap();
+        assert!(!next.contains("customer"), "{next}");
+        let second = page(&format!("prefix=private/&limit={limit}&after={next}")).expect(200).json();
+        assert_eq!(second["streams"][0]["name"], "private/zebra");
+        assert!(second.get("next").is_none(), "what lies behind may not be seen: {second}");
+        let problem = page(&format!("prefix=p&after={next}")).problem(400, "invalid-query");
+        assert!(problem["detail"].as_str().unwrap().contains("without 'after'"), "{problem}");
+        let restarted = guarded().ask("GET", &format!("/v1/stream/?prefix=private/&after={next}"), &[], b"");
+        restarted.problem(400, "invalid-query");
+    }
+    // Also a client's own choice of a name goes on, and tells no more.
+    let chosen = page("prefix=private/&after=private/customer-00000").expect(200).json();
+    assert!(!chosen["next"].as_str().unwrap().contains("customer"), "{chosen}");
+    let page = ask(&harness, &master(), "GET", "/v1/stream/?prefix=private/&limit=2", &[], b"").expect(200).json();
+    assert_eq!(page["next"], "private/customer-00001", "what may be seen is told as ever");
+}
+
+#[test]
+fn next_tells_no_call_that_may_not_be_seen() {
+    let harness = guarded();
+    let calls = (0..LIST_LOOKED_AT_MAX + 50).map(|n| format!("calls/{n:032}"));
+    create_all(&harness, calls, Some(r#"{"call":"report"}"#));
+    let last = format!("{:032}", LIST_LOOKED_AT_MAX + 40);
+    let lists = token(&json!({ "list": [format!("calls/{last}")] }));
+    for query in ["limit=1", "limit=1000", "name=report"] {
+        let page = |after: &str| {
+            ask(&harness, &lists, "GET", &format!("/v1/calls?{query}&after={after}"), &[], b"").expect(200).json()
+        };
+        let first = page("");
+        assert_eq!(first["calls"], json!([]));
+        let next = first["next"].as_str().unwrap();
+        assert!(next.starts_with("./"), "{next}");
+        let second = page(next);
+        assert_eq!(second["calls"][0]["id"], json!(last));
+        assert!(second.get("next").is_none(), "what lies behind may not be seen: {second}");
+    }
+    let page = ask(&harness, &master(), "GET", "/v1/calls?limit=2", &[], b"").expect(200).json();
+    assert_eq!(page["next"], json!(format!("{:032}", 1)), "what may be seen is told as ever");
 }
 
 #[test]
