@@ -184,13 +184,15 @@ pub(crate) async fn put(
     context.limits.sizes(&records)?;
     context.quota.has_room()?;
     let bytes = bytes_of(&records);
-    context.quota.may_create(who, name, bytes, &*context.engine, &context.limits.options()).await?;
+    let creating = context.quota.create(who, name, bytes, &*context.engine, &context.limits.options()).await?;
     let wish = Create { records, content_type, ..wish };
-    let created = context.engine.create(name, wish).await.map_err(|e| not_created(e, name))?;
-    let stream = &created.stream;
-    if created.fresh {
-        context.quota.created(stream.config(), bytes);
+    let created = context.engine.create(name, wish).await;
+    match &created {
+        Ok(created) if created.fresh => creating.made(),
+        _ => creating.give_back(),
     }
+    let created = created.map_err(|e| not_created(e, name))?;
+    let stream = &created.stream;
     let tail = stream.tail();
     let location = location(parts, name, context);
     let mut parts = answer::head(if created.fresh { StatusCode::CREATED } else { StatusCode::OK });

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! at the start, and every minute   counted by the listing, since streams also expire by themselves, and retention drops records
-//! in between                       one more for each that is created, one less for each that is deleted; the bytes of each append
+//! in between                       one more for each that is to be created, before it is; one less for each that is deleted; the bytes of each append
 //! before a refusal                 counted anew, unless that was done a moment ago
 //! every second                     what the engine takes on the disk
 //! ```
@@ -13,7 +13,7 @@ use std::{
     collections::HashMap,
     hash::BuildHasher,
     sync::{
-        Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -21,7 +21,7 @@ use std::{
 
 use fourfold_access::Who;
 use fourfold_protocol::{Code, Refusal, StreamName};
-use fourfold_stream::{Engine, OpenError, Stream, StreamConfig, Unavailable};
+use fourfold_stream::{Engine, Listed, OpenError, Stream, StreamConfig, Unavailable};
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -45,10 +45,28 @@ struct Counted {
     streams: u64,
     /// By a hash of the subject.
     of: HashMap<u64, Owned, foldhash::fast::FixedState>,
+    /// Those under way, by their numbers, and while all is counted anew also those that have succeeded meanwhile: the listing may have come by before.
+    creations: HashMap<u64, Creation, foldhash::fast::FixedState>,
+    creations_begun: u64,
+    /// All is counted anew at present.
+    is_counting: bool,
+}
+
+/// A creation, and what it has taken of the counts.
+#[derive(Debug)]
+struct Creation {
+    name: StreamName,
+    owner: Option<u64>,
+    took: Owned,
+    /// What it is to have in it.
+    bytes: u64,
+    /// The listing had its stream: that is counted, and not once more.
+    found: bool,
+    over: bool,
 }
 
 /// What one subject has.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Owned {
     streams: u64,
     /// Of records.
@@ -56,20 +74,156 @@ struct Owned {
 }
 
 impl Counted {
-    fn count(&mut self, owner: Option<u64>, streams: i64, bytes: u64) {
-        self.streams = self.streams.saturating_add_signed(streams);
-        if let Some(owner) = owner {
+    fn add(&mut self, owner: Option<u64>, some: Owned) {
+        self.streams = self.streams.saturating_add(some.streams);
+        if let Some(owner) = owner.filter(|_| some != Owned::default()) {
             let owned = self.of.entry(owner).or_default();
-            owned.streams = owned.streams.saturating_add_signed(streams);
-            owned.bytes = owned.bytes.saturating_add(bytes);
+            owned.streams = owned.streams.saturating_add(some.streams);
+            owned.bytes = owned.bytes.saturating_add(some.bytes);
+        }
+    }
+
+    fn subtract(&mut self, owner: Option<u64>, some: Owned) {
+        self.streams = self.streams.saturating_sub(some.streams);
+        let owner = owner.filter(|_| some != Owned::default());
+        if let Some((owner, owned)) = owner.and_then(|owner| Some((owner, self.of.get_mut(&owner)?))) {
+            owned.streams = owned.streams.saturating_sub(some.streams);
+            owned.bytes = owned.bytes.saturating_sub(some.bytes);
             if owned.streams == 0 {
                 self.of.remove(&owner); // With the last stream the bytes have gone.
             }
         }
     }
 
+    /// A creation begins, and takes so much.
+    fn begin(&mut self, name: &StreamName, owner: Option<u64>, took: Owned, bytes: u64) -> u64 {
+        if self.at.is_some() {
+            self.add(owner, took);
+        }
+        self.creations_begun += 1;
+        let creation = Creation { name: name.clone(), owner, took, bytes, found: false, over: false };
+        self.creations.insert(self.creations_begun, creation);
+        self.creations_begun
+    }
+
+    /// All is to be counted anew.
+    fn count_begins(&mut self) {
+        self.is_counting = true;
+        self.creations.values_mut().for_each(|creation| creation.found = false);
+    }
+
+    /// This is the next page of the listing.
+    fn count_meets(&mut self, page: &[Listed], count: &mut Self) {
+        for listed in page.iter().filter(|listed| !listed.name.is_reserved()) {
+            count.add(owner(&listed.config), Owned { streams: 1, bytes: listed.bytes });
+        }
+        for creation in self.creations.values_mut() {
+            creation.found |= page.binary_search_by(|listed| listed.name.cmp(&creation.name)).is_ok();
+        }
+    }
+
+    /// So much was listed: with the creations that were not, it is all.
+    fn count_ends(&mut self, mut count: Self) {
+        for creation in self.creations.values_mut() {
+            if creation.found {
+                creation.took = Owned::default();
+            }
+            count.add(creation.owner, creation.took);
+        }
+        (self.at, self.streams, self.of) = (Some(Instant::now()), count.streams, count.of);
+    }
+
+    /// With its end or without, as it failed or whoever asked has gone.
+    fn count_stops(&mut self) {
+        self.is_counting = false;
+        self.creations.retain(|_, creation| !creation.over);
+    }
+
+    /// Whether one of the same subject takes as much for the same stream already: only one of them creates it.
+    fn has_twin(&self, name: &StreamName, owner: Option<u64>, bytes: u64) -> bool {
+        let is_twin = |other: &Creation| other.took.streams > 0 && other.took.bytes >= bytes;
+        self.creations.values().any(|other| other.name == *name && other.owner == owner && is_twin(other))
+    }
+
+    fn fits(&self, who: &Who, bytes: u64, options: &LimitOptions) -> Result<(), Refusal> {
+        let theirs = self.of(key(who));
+        let of_theirs = |setting: Option<u64>| setting.filter(|_| key(who).is_some());
+        let streams_max = who.streams_max().or(of_theirs(options.streams_per_token));
+        let bytes_max = who.bytes_max().or(of_theirs(options.bytes_per_token));
+        match options.streams_max {
+            Some(max) if self.streams >= max => return Err(too_many_streams("streams-max", max)),
+            _ => {}
+        }
+        match (streams_max, bytes_max) {
+            (Some(max), _) if theirs.streams >= max => Err(too_many_streams("streams-per-token", max)),
+            (_, Some(max)) if bytes > 0 && theirs.bytes.saturating_add(bytes) > max => Err(too_many_bytes(max)),
+            _ => Ok(()),
+        }
+    }
+
     fn of(&self, owner: Option<u64>) -> Owned {
         owner.and_then(|owner| self.of.get(&owner).copied()).unwrap_or_default()
+    }
+}
+
+/// A count while it lasts.
+struct Counting<'a>(&'a Quota);
+
+impl<'a> Counting<'a> {
+    fn begin(quota: &'a Quota) -> Self {
+        quota.counted().count_begins();
+        Self(quota)
+    }
+}
+
+impl Drop for Counting<'_> {
+    fn drop(&mut self) {
+        self.0.counted().count_stops();
+    }
+}
+
+/// A creation's place among the streams that there may be, taken before it is tried. If it is dropped without a word, as whoever asked has gone, it
+/// stays taken until all is counted anew: the stream may come into being all the same.
+#[derive(Debug)]
+pub(crate) struct Creating {
+    quota: Arc<Quota>,
+    number: u64,
+}
+
+impl Creating {
+    /// There is a new stream.
+    pub(crate) fn made(self) {
+        let mut counted = self.quota.counted();
+        let counted = &mut *counted;
+        if let Some(creation) = counted.creations.get_mut(&self.number)
+            && creation.took.streams == 0
+            && !creation.found
+        {
+            creation.took = Owned { streams: 1, bytes: creation.bytes };
+            if counted.at.is_some() {
+                let (owner, took) = (creation.owner, creation.took);
+                counted.add(owner, took);
+            }
+        }
+    }
+
+    /// There is none, or it was there before.
+    pub(crate) fn give_back(self) {
+        let mut counted = self.quota.counted();
+        if let Some(creation) = counted.creations.remove(&self.number) {
+            counted.subtract(creation.owner, creation.took);
+        }
+    }
+}
+
+impl Drop for Creating {
+    fn drop(&mut self) {
+        let mut counted = self.quota.counted();
+        if !counted.is_counting {
+            counted.creations.remove(&self.number);
+        } else if let Some(creation) = counted.creations.get_mut(&self.number) {
+            creation.over = true;
+        }
     }
 }
 
@@ -99,28 +253,30 @@ impl Quota {
                 Some(at) => at.elapsed() >= QUOTA_RECOUNT, // Also where only a token has asked for it.
                 None => counts(&options),
             };
-            if is_due && let Err(why) = self.recount(engine).await {
-                tracing::warn!(%why, "the streams could not be counted");
+            if is_due {
+                let _turn = self.counting.lock().await;
+                if let Err(why) = self.recount(engine).await {
+                    tracing::warn!(%why, "the streams could not be counted");
+                }
             }
         }
     }
 
-    /// Counts all streams. What is created or deleted meanwhile may be missed until the next time.
-    pub(crate) async fn recount(&self, engine: &dyn Engine) -> Result<(), Unavailable> {
-        let mut counted = Counted::default();
+    /// Counts all streams; whoever does has the turn. What is created meanwhile is counted once, wherever the listing is; what is deleted or appended
+    /// meanwhile may be missed until the next time.
+    async fn recount(&self, engine: &dyn Engine) -> Result<(), Unavailable> {
+        let _counting = Counting::begin(self);
+        let mut count = Counted::default();
         let mut after: Option<String> = None;
         loop {
             let page = engine.list("", after.as_deref(), QUOTA_PAGE_STREAMS).await?;
-            for listed in page.streams.iter().filter(|listed| !listed.name.is_reserved()) {
-                counted.count(owner(&listed.config), 1, listed.bytes);
-            }
+            self.counted().count_meets(&page.streams, &mut count);
             after = page.streams.last().map(|last| last.name.as_str().to_owned());
             if !page.more {
                 break;
             }
         }
-        counted.at = Some(Instant::now());
-        *self.counted() = counted;
+        self.counted().count_ends(count);
         Ok(())
     }
 
@@ -133,59 +289,61 @@ impl Quota {
         Ok(())
     }
 
-    /// Whether `who` may create one more, with so many bytes of records in it. One that is there already is none more.
+    /// Whether `who` may create one more, with so many bytes of records in it: if so its place is taken. One that is there already takes none.
     ///
     /// Errors: there are as many as there may be, in all or of theirs, or theirs take as much as they may.
-    pub(crate) async fn may_create(
-        &self,
+    pub(crate) async fn create(
+        self: &Arc<Self>,
         who: &Who,
         name: &StreamName,
         bytes: u64,
         engine: &dyn Engine,
         options: &LimitOptions,
-    ) -> Result<(), Refusal> {
-        if !counts(options) && who.streams_max().or(who.bytes_max()).is_none() {
-            return Ok(());
+    ) -> Result<Creating, Refusal> {
+        let is_limited = counts(options) || who.streams_max().or(who.bytes_max()).is_some();
+        let is_there = async || !matches!(engine.open(name).await, Err(OpenError::NotFound));
+        let takes_none = || {
+            let number = self.counted().begin(name, key(who), Owned::default(), bytes);
+            Creating { quota: Arc::clone(self), number }
+        };
+        // Looked at first: a repeated creation must not take the last place from another one, not even for a moment.
+        if !is_limited || is_there().await {
+            return Ok(takes_none());
         }
-        let fits = self.counted().at.is_some() && self.fits(who, bytes, options).is_ok();
-        if fits || !matches!(engine.open(name).await, Err(OpenError::NotFound)) {
-            return Ok(());
+        let is_known = self.counted().at.is_some();
+        if is_known && let Ok(creating) = self.reserve(who, name, bytes, options) {
+            return Ok(creating);
         }
         self.refresh(engine).await?;
-        self.fits(who, bytes, options)
-    }
-
-    fn fits(&self, who: &Who, bytes: u64, options: &LimitOptions) -> Result<(), Refusal> {
-        let counted = self.counted();
-        let theirs = counted.of(key(who));
-        let of_theirs = |setting: Option<u64>| setting.filter(|_| key(who).is_some());
-        let streams_max = who.streams_max().or(of_theirs(options.streams_per_token));
-        let bytes_max = who.bytes_max().or(of_theirs(options.bytes_per_token));
-        match options.streams_max {
-            Some(max) if counted.streams >= max => return Err(too_many_streams("streams-max", max)),
-            _ => {}
-        }
-        match (streams_max, bytes_max) {
-            (Some(max), _) if theirs.streams >= max => Err(too_many_streams("streams-per-token", max)),
-            (_, Some(max)) if bytes > 0 && theirs.bytes.saturating_add(bytes) > max => Err(too_many_bytes(max)),
-            _ => Ok(()),
+        match self.reserve(who, name, bytes, options) {
+            Err(_) if is_there().await => Ok(takes_none()), // Another request was faster.
+            judged => judged,
         }
     }
 
-    /// One more, created by whom its note says, with so many bytes of records in it.
-    pub(crate) fn created(&self, config: &StreamConfig, bytes: u64) {
-        self.count(config, 1, bytes);
+    /// Judges and takes at once, so that of many at the same time no more get through than there is room for.
+    fn reserve(
+        self: &Arc<Self>,
+        who: &Who,
+        name: &StreamName,
+        bytes: u64,
+        options: &LimitOptions,
+    ) -> Result<Creating, Refusal> {
+        let (owner, mut counted) = (key(who), self.counted());
+        let takes = match counted.fits(who, bytes, options) {
+            Ok(()) => Owned { streams: 1, bytes },
+            Err(_) if counted.has_twin(name, owner, bytes) => Owned::default(),
+            Err(refusal) => return Err(refusal),
+        };
+        let number = counted.begin(name, owner, takes, bytes);
+        Ok(Creating { quota: Arc::clone(self), number })
     }
 
     /// One less. What its records took is known when it is counted anew.
     pub(crate) fn deleted(&self, config: &StreamConfig) {
-        self.count(config, -1, 0);
-    }
-
-    fn count(&self, config: &StreamConfig, streams: i64, bytes: u64) {
         let mut counted = self.counted();
         if counted.at.is_some() {
-            counted.count(owner(config), streams, bytes);
+            counted.subtract(owner(config), Owned { streams: 1, bytes: 0 });
         }
     }
 
@@ -342,5 +500,85 @@ mod tests {
             tokio::time::advance(QUOTA_RECOUNT_MIN).await;
             append().await.unwrap();
         }
+    }
+    fn quota_and_engine() -> (Arc<Quota>, MemoryEngine, LimitOptions) {
+        let engine = MemoryEngine::new(Relay::new(1).0, Retention::default());
+        (Arc::default(), engine, LimitOptions { streams_max: Some(2), ..LimitOptions::default() })
+    }
+
+    #[tokio::test]
+    async fn a_creation_is_counted_once_wherever_a_count_comes_by() {
+        for counted_at in 0..4 {
+            let (quota, engine, options) = quota_and_engine();
+            let count = async |at| {
+                if at == counted_at {
+                    quota.recount(&engine).await.unwrap();
+                }
+            };
+            let name = StreamName::new("a").unwrap();
+            let creating = quota.create(Who::nobody(), &name, 0, &engine, &options).await.unwrap();
+            count(0).await;
+            engine.create(&name, Create::default()).await.unwrap();
+            count(1).await;
+            creating.made();
+            count(2).await;
+            assert_eq!(quota.counted().streams, 1, "{counted_at}");
+            assert!(quota.counted().creations.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_created_during_a_count_is_counted_before_and_behind_where_the_listing_is() {
+        for listed_at in 0..3 {
+            let (quota, engine, options) = quota_and_engine();
+            engine.create(&StreamName::new("b").unwrap(), Create::default()).await.unwrap();
+            quota.recount(&engine).await.unwrap();
+            quota.counted().count_begins();
+            let mut count = Counted::default();
+            let mut list = async |at| {
+                if at == listed_at {
+                    let page = engine.list("", None, 9).await.unwrap();
+                    quota.counted().count_meets(&page.streams, &mut count);
+                }
+            };
+            let name = StreamName::new("a").unwrap();
+            let creating = quota.create(Who::nobody(), &name, 0, &engine, &options).await.unwrap();
+            list(0).await;
+            engine.create(&name, Create::default()).await.unwrap();
+            list(1).await;
+            creating.made();
+            list(2).await;
+            assert_eq!(quota.counted().streams, 2);
+            quota.counted().count_ends(count);
+            quota.counted().count_stops();
+            assert_eq!(quota.counted().streams, 2, "{listed_at}");
+            assert!(quota.counted().creations.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn of_two_that_create_one_stream_at_the_last_place_both_are_let_through_and_one_is_counted() {
+        let (quota, engine, _) = quota_and_engine();
+        let options = LimitOptions { streams_max: Some(1), ..LimitOptions::default() };
+        let name = StreamName::new("a").unwrap();
+        let create = async |name: &StreamName| quota.create(Who::nobody(), name, 0, &engine, &options).await;
+        let (first, second) = (create(&name).await.unwrap(), create(&name).await.unwrap());
+        let refused = create(&StreamName::new("b").unwrap()).await;
+        assert_eq!(refused.unwrap_err().code, Code::TooManyStreams);
+        second.made();
+        first.give_back();
+        assert_eq!(quota.counted().streams, 1);
+    }
+
+    #[tokio::test]
+    async fn a_creation_that_fails_gives_its_place_back_and_one_that_nobody_waits_for_keeps_it() {
+        let (quota, engine, options) = quota_and_engine();
+        let create =
+            async |name| quota.create(Who::nobody(), &StreamName::new(name).unwrap(), 0, &engine, &options).await;
+        create("a").await.unwrap().give_back();
+        drop(create("b").await.unwrap());
+        create("c").await.unwrap().made();
+        assert!(create("d").await.is_err());
+        assert!(quota.counted().creations.is_empty());
     }
 }

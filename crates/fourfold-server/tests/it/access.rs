@@ -7,13 +7,17 @@ mod matrix;
 mod open;
 mod verbs;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use fourfold_access::{Access, Algorithm, KeyOptions, Material, Options, Secret, Verb, mint::Signer};
 use fourfold_server::Settings;
+use fourfold_stream::{Engine, Relay};
 use serde_json::{Map, Value, json};
 
-use crate::harness::Harness;
+use crate::harness::{Harness, memory};
 
 pub(crate) const SECRET: [u8; 32] = *b"a secret of thirty-two bytes ...";
 
@@ -61,13 +65,21 @@ pub(crate) fn options() -> Options {
 }
 
 /// A server with these rules. Its own witness may do everything on its stream.
-pub(crate) fn guarded_by(mut options: Options, set: impl FnOnce(&mut Settings)) -> Harness {
+pub(crate) fn guarded_by(options: Options, set: impl FnOnce(&mut Settings)) -> Harness {
+    guarded_on(memory, options, set)
+}
+
+pub(crate) fn guarded_on(
+    engine: impl FnOnce(Relay) -> Arc<dyn Engine> + Send + 'static,
+    mut options: Options,
+    set: impl FnOnce(&mut Settings),
+) -> Harness {
     for verb in [Verb::Read, Verb::Append, Verb::Create, Verb::Delete] {
         options.anonymous.allow(verb, "witness").expect("a pattern");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let access = runtime.block_on(Access::start(options)).expect("the rules can be meant");
-    Harness::with(|settings| {
+    Harness::on(engine, |settings| {
         settings.access = access;
         set(settings);
     })

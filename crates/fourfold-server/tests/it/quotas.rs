@@ -2,14 +2,14 @@
 
 use fourfold_access::Verb;
 use fourfold_engines::embedded::{Durability, EmbeddedEngine, EmbeddedOptions};
-use fourfold_server::LimitOptions;
+use fourfold_server::{LimitOptions, Settings};
 use fourfold_stream::Retention;
 use serde_json::json;
 
 use std::sync::Arc;
 
 use crate::{
-    access::{bearer, guarded_by, options, token},
+    access::{bearer, guarded_by, guarded_on, options, token},
     harness::{Harness, eventually, url},
     http::{Answer, Client},
     websocket::{HANDSHAKE, WebSocket},
@@ -56,6 +56,59 @@ fn a_token_s_subject_has_as_many_as_its_token_or_the_setting_says() {
     // Whoever deletes it, it was hers.
     harness.ask("DELETE", &url("a1"), &[("authorization", &bearer(&bob))], b"").expect(204);
     put(&harness, "a3", Some(&ann)).expect(201);
+}
+
+/// All at once, each on a connection of its own.
+fn put_at_once(harness: &Harness, token: &str, names: &[String], body: &[u8]) -> Vec<Answer> {
+    let headers = [("content-type", "text/plain"), ("authorization", &bearer(token))];
+    let mut clients: Vec<_> = names.iter().map(|_| harness.connect()).collect();
+    for (client, name) in clients.iter_mut().zip(names) {
+        client.request("PUT", &url(name), &headers, body);
+    }
+    clients.iter_mut().map(|client| client.answer_to("PUT")).collect()
+}
+
+/// Where a creation takes its time: others come meanwhile.
+fn on_disk(dir: &tempfile::TempDir, rules: fourfold_access::Options, set: impl FnOnce(&mut Settings)) -> Harness {
+    let path = dir.path().to_owned();
+    let engine = move |relay| {
+        let options = EmbeddedOptions { durability: Durability::Synced, retention: Retention::default() };
+        Arc::new(EmbeddedEngine::open(&path, options, relay).unwrap()) as Arc<dyn fourfold_stream::Engine>
+    };
+    guarded_on(engine, rules, set)
+}
+
+#[test]
+fn creations_at_once_get_no_more_streams_than_there_may_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let harness = on_disk(&dir, owners(), |settings| settings.limits.streams_per_token = Some(2));
+    let ann = token(&json!({}));
+    let names: Vec<_> = (0..40).map(|n| format!("a{n}")).collect();
+    let answers = put_at_once(&harness, &ann, &names, b"");
+    assert_eq!(answers.iter().filter(|answer| answer.head.status == 201).count(), 2);
+    for refused in answers.iter().filter(|answer| answer.head.status != 201) {
+        refused.problem(429, "too-many-streams");
+    }
+    // What was given back can be taken: also of one stream only one is counted.
+    let made = names.iter().zip(&answers).find(|(_, answer)| answer.head.status == 201).unwrap().0;
+    harness.ask("DELETE", &url(made), &[("authorization", &bearer(&ann))], b"").expect(204);
+    let answers = put_at_once(&harness, &ann, &vec!["b".to_owned(); 10], b"");
+    assert_eq!(answers.iter().filter(|answer| answer.head.status == 201).count(), 1);
+    assert_eq!(answers.iter().filter(|answer| answer.head.status == 200).count(), 9);
+    put(&harness, "c", Some(&ann)).problem(429, "too-many-streams");
+}
+
+#[test]
+fn creations_at_once_get_no_more_bytes_into_streams_than_there_may_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let harness = on_disk(&dir, owners(), |settings| settings.limits.bytes_per_token = Some(1024));
+    let ann = token(&json!({}));
+    let names: Vec<_> = (0..10).map(|n| format!("a{n}")).collect();
+    let answers = put_at_once(&harness, &ann, &names, &[b'x'; 1000]);
+    assert_eq!(answers.iter().filter(|answer| answer.head.status == 201).count(), 1);
+    for refused in answers.iter().filter(|answer| answer.head.status != 201) {
+        refused.problem(429, "too-many-bytes");
+    }
 }
 
 fn append(harness: &Harness, name: &str, token: &str, records: &str) -> Answer {
