@@ -28,6 +28,8 @@ pub struct Explanation {
     pub faults: Vec<String>,
     /// What the server would say, if it is no good.
     pub refusal: Option<Code>,
+    /// What it is not good for all the same, if it is good.
+    pub but: Option<String>,
     /// What its claims grant, in patterns.
     pub claimed: Vec<(Verb, Vec<String>)>,
     /// What the rules for every good token grant, with its claims in their places.
@@ -45,7 +47,9 @@ pub enum Judgement {
 
 /// Takes a token apart.
 pub(crate) async fn explain(state: &State, token: &str) -> Explanation {
-    let refusal = principal(state, token).await.err(); // First: it fetches the keys that are needed.
+    let found = principal(state, token).await; // First: it fetches the keys that are needed.
+    let but = found.as_ref().ok().and_then(|principal| principal.unaccountable()).map(creates_none);
+    let refusal = found.err();
     let mut explanation = Explanation {
         algorithm: None,
         kid: None,
@@ -53,6 +57,7 @@ pub(crate) async fn explain(state: &State, token: &str) -> Explanation {
         claims: Vec::new(),
         faults: Vec::new(),
         refusal: refusal.as_ref().map(|refusal| refusal.code),
+        but,
         claimed: Vec::new(),
         authenticated: Vec::new(),
     };
@@ -116,6 +121,12 @@ pub(crate) async fn judge(state: &State, token: Option<&str>, verb: Verb, path: 
         },
         None => None,
     };
+    if let Some(principal) = &principal
+        && verb == Verb::Create
+        && let Some(claim) = principal.unaccountable()
+    {
+        return Judgement::Refused(creates_none(claim));
+    }
     if let Some(rule) = everybody {
         return Judgement::Granted(rule);
     }
@@ -129,6 +140,10 @@ pub(crate) async fn judge(state: &State, token: Option<&str>, verb: Verb, path: 
     }
     let why = format!("no pattern for {verb} matches it, of the rules or of the token's claim");
     Judgement::Refused(if state.hook.is_some() { format!("{why}; the hook would be asked") } else { why })
+}
+
+fn creates_none(claim: &str) -> String {
+    format!("it creates no streams: it says {claim}, and has no 'sub' by which they could be counted")
 }
 
 fn listed(leave: &Leave) -> Vec<(Verb, Vec<String>)> {

@@ -90,9 +90,21 @@ impl Who {
     pub fn bytes_max(&self) -> Option<u64> {
         self.0.as_ref()?.bytes_max
     }
+
+    /// The claim that bounds the streams which its subject has created, if there is no subject (`sub`) to count them by: then it creates none.
+    #[must_use]
+    pub fn unaccountable(&self) -> Option<&'static str> {
+        self.0.as_ref()?.unaccountable()
+    }
 }
 
 impl Principal {
+    /// See [`Who::unaccountable`].
+    pub(crate) fn unaccountable(&self) -> Option<&'static str> {
+        let said = [("streams-max", self.streams_max), ("bytes-max", self.bytes_max)];
+        said.into_iter().find(|(_, max)| max.is_some() && self.subject.is_none()).map(|(claim, _)| claim)
+    }
+
     /// About how many bytes of memory it takes.
     pub(crate) fn weight(&self) -> usize {
         2 * size_of::<Self>() + self.token.len() + self.authenticated.weight() + self.claimed.weight()

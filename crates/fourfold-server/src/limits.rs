@@ -205,6 +205,7 @@ pub const APPENDS_PER_STREAM_DEFAULT: Option<Rate> = None;
 pub const STREAMS_MAX_DEFAULT: Option<u64> = None;
 
 /// Setting `streams-per-token`. Streams that one token's subject has created and that are there, unless its token says `streams-max`; beyond it 429.
+/// A token that says it and has no `sub` creates none: 403.
 pub const STREAMS_PER_TOKEN_DEFAULT: Option<u64> = None;
 
 /// Setting `bytes-per-token`. Records in the streams that one token's subject has created, in bytes, whoever appends them, unless the subject's own

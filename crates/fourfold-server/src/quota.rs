@@ -291,7 +291,7 @@ impl Quota {
 
     /// Whether `who` may create one more, with so many bytes of records in it: if so its place is taken. One that is there already takes none.
     ///
-    /// Errors: there are as many as there may be, in all or of theirs, or theirs take as much as they may.
+    /// Errors: there are as many as there may be, in all or of theirs, or theirs take as much as they may; or nobody knows which are theirs.
     pub(crate) async fn create(
         self: &Arc<Self>,
         who: &Who,
@@ -309,6 +309,9 @@ impl Quota {
         // Looked at first: a repeated creation must not take the last place from another one, not even for a moment.
         if !is_limited || is_there().await {
             return Ok(takes_none());
+        }
+        if let Some(claim) = who.unaccountable() {
+            return Err(unaccountable(claim));
         }
         let is_known = self.counted().at.is_some();
         if is_known && let Ok(creating) = self.reserve(who, name, bytes, options) {
@@ -427,6 +430,14 @@ fn bytes_max(who: &Who, stream: &Stream, limits: &Limits) -> Option<(u64, u64)> 
     let owner = owner(stream.config())?;
     let max = said.filter(|_| key(who) == Some(owner)).or(limits.options().bytes_per_token)?;
     Some((owner, max))
+}
+
+/// Not a limit that is met: it is no use to wait.
+fn unaccountable(claim: &str) -> Refusal {
+    let detail = format!(
+        "the token says {claim}, and has no 'sub' by which its streams could be counted: nothing was created; use a token with a 'sub'"
+    );
+    Refusal::new(Code::NotPermitted, detail)
 }
 
 fn too_many_streams(limit: &'static str, max: u64) -> Refusal {

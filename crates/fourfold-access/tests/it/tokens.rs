@@ -1,6 +1,6 @@
 //! Which tokens are good, and what is said about those that are not.
 
-use fourfold_access::{Access, Algorithm, KeyOptions, Material, Options, Secret, Verb, mint::Signer};
+use fourfold_access::{Access, Algorithm, Judgement, KeyOptions, Material, Options, Secret, Verb, mint::Signer};
 use fourfold_protocol::{Code, Refusal};
 use serde_json::{Value, json};
 
@@ -333,4 +333,20 @@ fn nothing_shows_a_secret_or_a_token() {
         fourfold_access::Credential { token: &token, place: fourfold_access::Place::Query }
     );
     assert!(!shown.contains("secret of") && !shown.contains("eyJ") && !shown.contains("97, 32"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_token_whose_streams_cannot_be_counted_is_explained() {
+    let access = start(options()).await;
+    for claim in ["streams-max", "bytes-max"] {
+        let nobody_s = token(json!({ claim: 1, "create": ["**"], "read": ["**"] }));
+        let explained = access.explain(&nobody_s).await.unwrap();
+        let but = explained.but.unwrap();
+        assert!(explained.refusal.is_none() && but.contains(claim) && but.contains("no 'sub'"), "{but}");
+        assert!(matches!(access.why(Some(&nobody_s), Verb::Create, "x").await, Judgement::Refused(why) if why == but));
+        assert!(matches!(access.why(Some(&nobody_s), Verb::Read, "x").await, Judgement::Granted(_)));
+        let ann_s = token(json!({ claim: 1, "create": ["**"], "sub": "ann" }));
+        assert_eq!(access.explain(&ann_s).await.unwrap().but, None);
+        assert!(matches!(access.why(Some(&ann_s), Verb::Create, "x").await, Judgement::Granted(_)));
+    }
 }

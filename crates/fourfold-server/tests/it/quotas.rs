@@ -58,6 +58,21 @@ fn a_token_s_subject_has_as_many_as_its_token_or_the_setting_says() {
     put(&harness, "a3", Some(&ann)).expect(201);
 }
 
+#[test]
+fn a_token_that_bounds_its_streams_and_has_no_subject_creates_none() {
+    let harness = guarded_by(owners(), |_| {});
+    put(&harness, "a", Some(&token(&json!({})))).expect(201);
+    for claim in ["streams-max", "bytes-max"] {
+        let nobody_s = token(&json!({ "sub": null, claim: 100 }));
+        let problem = put(&harness, "b", Some(&nobody_s)).problem(403, "not-permitted");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(claim) && detail.contains("use a token with a 'sub'"), "{detail}");
+        put(&harness, "a", Some(&nobody_s)).expect(200); // It is there already.
+        append(&harness, "a", &nobody_s, "1").expect(204);
+    }
+    put(&harness, "b", Some(&token(&json!({ "sub": null })))).expect(201); // It bounds nothing.
+}
+
 /// All at once, each on a connection of its own.
 fn put_at_once(harness: &Harness, token: &str, names: &[String], body: &[u8]) -> Vec<Answer> {
     let headers = [("content-type", "text/plain"), ("authorization", &bearer(token))];

@@ -84,7 +84,12 @@ fn page(token: &Explanation, now: u64) -> String {
     page.push('\n');
     let mut line = |name: &str, text: &str| page += &format!("{name:<10}{text}\n");
     match token.refusal {
-        None => line("good", "the server takes it"),
+        None => {
+            line("good", "the server takes it");
+            if let Some(but) = &token.but {
+                line("but", but);
+            }
+        }
         Some(code) => {
             let mut name = "no good";
             for fault in &token.faults {
@@ -109,4 +114,27 @@ fn text(value: &Value) -> String {
 /// Without what a terminal would obey.
 fn shown(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_good_token_is_not_good_for_is_said() {
+        let mut token = Explanation {
+            algorithm: Some("HS256"),
+            kid: None,
+            key: Ok("a key".into()),
+            claims: Vec::new(),
+            faults: Vec::new(),
+            refusal: None,
+            but: None,
+            claimed: Vec::new(),
+            authenticated: Vec::new(),
+        };
+        assert!(page(&token, 0).ends_with("good      the server takes it\n"));
+        token.but = Some("it creates no streams".into());
+        assert!(page(&token, 0).ends_with("good      the server takes it\nbut       it creates no streams\n"));
+    }
 }
