@@ -29,6 +29,7 @@ use crate::{
     pen::Pen,
     recovery,
     refused::{not_configured, not_found, unavailable},
+    room::Room,
     run::{Running, Stop, run},
     source::Order,
 };
@@ -80,6 +81,7 @@ pub struct Calls {
 
 pub(crate) struct Shared {
     pub(crate) engine: Arc<dyn Engine>,
+    room: Arc<dyn Room>,
     pub(crate) configs: BTreeMap<String, Arc<CallConfig>>,
     calls_max: usize,
     calls_per_caller: usize,
@@ -110,7 +112,7 @@ impl Calls {
     /// Closes what a kill has left open, and learns which keys are known; then calls are taken, on a thread of their own.
     ///
     /// Errors: the engine cannot be read, or there is no thread to be had.
-    pub async fn start(engine: Arc<dyn Engine>, options: Options) -> io::Result<Self> {
+    pub async fn start(engine: Arc<dyn Engine>, options: Options, room: Arc<dyn Room>) -> io::Result<Self> {
         let failed = |why: Unavailable| io::Error::other(format!("calls cannot be read: {why}"));
         let found = recovery::recover(&engine).await.map_err(failed)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -119,6 +121,7 @@ impl Calls {
         }
         let shared = Arc::new(Shared {
             engine,
+            room,
             configs: options.calls.into_iter().map(|(name, config)| (name, Arc::new(config))).collect(),
             calls_max: options.calls_max,
             calls_per_caller: options.calls_per_caller,
@@ -158,7 +161,7 @@ impl Calls {
     /// Begins a call: answers once its stream is durable, and asks the target after that. With a key that is known it is the call of then.
     ///
     /// Goes on if the future is dropped. Errors: [`Code::CallNotFound`], [`Code::TooManyCalls`], [`Code::IdempotencyKeyReused`],
-    /// [`Code::Draining`], an invalid key, path or query, what the engine refuses.
+    /// [`Code::Draining`], an invalid key, path or query, what the engine and the [`Room`] refuse.
     pub async fn begin(&self, wish: Wish) -> Result<Begun, Refusal> {
         let (tell, told) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
@@ -324,7 +327,11 @@ impl Shared {
             fork: None,
             note: Some(note.text()),
         };
-        let stream = match self.engine.create(&stream_name(&id)?, create).await {
+        let name = stream_name(&id)?;
+        let taken = self.room.take(&name).await?;
+        let created = self.engine.create(&name, create).await;
+        taken(created.is_ok());
+        let stream = match created {
             Ok(created) => created.stream,
             Err(CreateError::Unavailable(why)) => return Err(unavailable(&why)),
             Err(why) => return Err(failed(why.to_string())),
@@ -349,11 +356,11 @@ impl Shared {
             id: id.clone(),
             key: wish.key,
         };
-        let (shared, engine) = (Arc::clone(self), Arc::clone(&self.engine));
+        let (shared, engine, room) = (Arc::clone(self), Arc::clone(&self.engine), Arc::clone(&self.room));
         tokio::spawn(async move {
             let ended = Ended { place, id: running.id.clone() };
             let stream = Arc::clone(&running.stream);
-            if tokio::spawn(run(running, order, Arc::clone(&engine))).await.is_err() {
+            if tokio::spawn(run(running, order, Arc::clone(&engine), room)).await.is_err() {
                 tracing::error!(stream = %stream.name(), "a call has ended by a panic");
                 Pen::new(engine, Arc::clone(&stream)).conclude(|_, _| Ending::panicked().text()).await;
             }

@@ -10,7 +10,7 @@
 //!
 //! - `config`: what a `[calls.NAME]` may say; [`limits`]: every maximum
 //! - `calls`: all of them, the thread they run on, who may begin one; `states`: how they are shown
-//! - `run`: one of them; `pen`: what writes its stream; `ending`: how it ended
+//! - `run`: one of them; `pen`: what writes its stream, if there is `room`; `ending`: how it ended
 //! - `keys`: which request an idempotency key stands for; `recovery`: what a start finds of earlier calls; `orphans`: programs of theirs that still run
 //! - `source`: runs a target: bytes as they come, no faster than they are taken, and how it ended
 //! - `portions`: bytes into records, by their content type
@@ -28,10 +28,12 @@ mod pen;
 mod portions;
 mod recovery;
 mod refused;
+mod room;
 mod run;
 mod source;
 mod states;
 
 pub use calls::{Begun, Calls, Counts, Wish};
 pub use config::{CallConfig, ConfigError, Options, origins};
+pub use room::{Room, Taken};
 pub use states::{Seen, Wanted};

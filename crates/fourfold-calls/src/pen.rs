@@ -13,12 +13,16 @@ use bytes::Bytes;
 use fourfold_stream::{Append, AppendError, Appended, Engine, Pending, Stream, Unavailable};
 use tokio::time::{Sleep, sleep};
 
-use crate::limits::{GATHERED_BYTES_MAX, GATHERED_RECORDS_MAX};
+use crate::{
+    limits::{GATHERED_BYTES_MAX, GATHERED_RECORDS_MAX},
+    room::Room,
+};
 
 /// Writes one stream.
 pub(crate) struct Pen {
     engine: Arc<dyn Engine>,
     stream: Arc<Stream>,
+    room: Arc<dyn Room>,
     /// What is to be decided with the next append.
     content_type: Option<String>,
     gathered: Vec<Bytes>,
@@ -51,6 +55,8 @@ pub(crate) enum Broken {
     Gone,
     #[error("the disk is full")]
     Full,
+    #[error("the streams take all that storage-max gives them")]
+    NoRoom,
     #[error("the engine failed: {0}")]
     Failed(String),
 }
@@ -60,6 +66,7 @@ impl Pen {
         Self {
             engine,
             stream,
+            room: Arc::new(()),
             content_type: None,
             gathered: Vec::new(),
             gathered_bytes: 0,
@@ -67,6 +74,11 @@ impl Pen {
             records: 0,
             broken: None,
         }
+    }
+
+    /// Appends no record when there is no room; an end is kept all the same.
+    pub(crate) fn within(self, room: Arc<dyn Room>) -> Self {
+        Self { room, ..self }
     }
 
     /// The stream's content type from the next append on, which need not have records.
@@ -88,8 +100,22 @@ impl Pen {
         self.under_way.is_some()
     }
 
-    /// Writes what was gathered, unless an append is under way or has failed.
+    /// Why it writes no more.
+    pub(crate) fn broken(&self) -> Option<&Broken> {
+        self.broken.as_ref()
+    }
+
+    fn look_for_room(&mut self) {
+        if !self.gathered.is_empty() && self.room.is_full() {
+            self.broken.get_or_insert(Broken::NoRoom);
+        }
+    }
+
+    /// Writes what was gathered, unless an append is under way or has failed, or there is no room.
     pub(crate) fn begin(&mut self) {
+        if self.under_way.is_none() {
+            self.look_for_room();
+        }
         if self.broken.is_some()
             || self.under_way.is_some()
             || (self.gathered.is_empty() && self.content_type.is_none())
@@ -163,6 +189,7 @@ impl Pen {
     /// done, for as long as the stream is there: a call is never left open.
     pub(crate) async fn conclude(mut self, ending: impl Fn(u64, Option<&Broken>) -> Arc<str>) {
         let _ = self.done().await; // It remembers what went wrong, now or before.
+        self.look_for_room();
         let mut broken = self.broken.take();
         let mut wait = REST_MIN;
         loop {

@@ -21,6 +21,7 @@ use crate::{
     ending::{Ending, Outcome},
     pen::{Broken, Pen},
     portions::{Malformed, Splitter},
+    room::Room,
     source::{Facts, Failure, FailureKind, Head, Order, Piece, Source},
 };
 
@@ -79,7 +80,7 @@ enum End {
 }
 
 /// Runs it; completes when its stream is closed, or gone.
-pub(crate) async fn run(running: Arc<Running>, order: Order, engine: Arc<dyn Engine>) {
+pub(crate) async fn run(running: Arc<Running>, order: Order, engine: Arc<dyn Engine>, room: Arc<dyn Room>) {
     let started = Instant::now();
     let config = Arc::clone(&order.config);
     let mut telling = running.stop.subscribe();
@@ -94,7 +95,7 @@ pub(crate) async fn run(running: Arc<Running>, order: Order, engine: Arc<dyn Eng
         }
     });
     let mut call = Call {
-        pen: Pen::new(Arc::clone(&engine), Arc::clone(&running.stream)),
+        pen: Pen::new(Arc::clone(&engine), Arc::clone(&running.stream)).within(room),
         config: Arc::clone(&config),
         splitter: None,
         head: None,
@@ -117,6 +118,9 @@ pub(crate) async fn run(running: Arc<Running>, order: Order, engine: Arc<dyn Eng
             Some(piece) => piece,
             None => {
                 call.pen.begin();
+                if let Some(broken) = call.pen.broken() {
+                    break End::Broken(broken.clone());
+                }
                 tokio::select! {
                     biased;
                     why = &mut telling => break End::Stopped(why),
@@ -295,7 +299,7 @@ fn of_failure(failure: &Failure) -> Ending {
 
 fn storage_code(broken: &Broken) -> &'static str {
     match broken {
-        Broken::Full => "storage-full",
+        Broken::Full | Broken::NoRoom => "storage-full",
         Broken::Gone | Broken::Failed(_) => "storage-failed",
     }
 }

@@ -82,7 +82,7 @@ fn tired() -> Arc<Tired> {
 async fn start(engine: &Arc<Tired>, script: &str) -> Calls {
     let config = serde_json::from_value(json!({ "command": ["/bin/sh", "-c", script], "grace": "100ms" })).unwrap();
     let options = Options { calls: BTreeMap::from([("work".to_owned(), config)]), ..Options::default() };
-    Calls::start(Arc::clone(engine) as Arc<dyn Engine>, options).await.unwrap()
+    Calls::start(Arc::clone(engine) as Arc<dyn Engine>, options, Arc::new(())).await.unwrap()
 }
 
 fn wish(key: Option<&str>) -> Wish {

@@ -406,7 +406,7 @@ mod tests {
         let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new(relay, Retention::default()));
         let settings = Arc::new(Settings::default());
         let subscriptions = Subscriptions::start(Arc::clone(&engine), settings.subscriptions.clone()).await.unwrap();
-        let calls = Calls::start(Arc::clone(&engine), settings.calls.clone()).await.unwrap();
+        let calls = Calls::start(Arc::clone(&engine), settings.calls.clone(), Arc::new(())).await.unwrap();
         let drain = Arc::<Drain>::default();
         let seat = Seat::alone(&drain);
         let limits = Arc::new(Limits::new(settings.limits.clone()));

@@ -216,8 +216,8 @@ pub const BYTES_PER_TOKEN_DEFAULT: Option<u64> = None;
 /// default: all of a backend may share one.
 pub const CONNECTIONS_PER_TOKEN_DEFAULT: Option<u32> = None;
 
-/// Setting `storage-max`. What all streams take on the disk, in bytes, as measured each second or so; beyond it 507 for appends and creations. Not by
-/// default: the disk's end is told as well. An engine in memory does not measure it.
+/// Setting `storage-max`. What all streams take on the disk, in bytes, as measured each second or so; beyond it 507 for appends, creations and
+/// calls, and a call that runs ends as failed (`storage-full`). Not by default: the disk's end is told as well. An engine in memory does not measure it.
 pub const STORAGE_BYTES_MAX_DEFAULT: Option<u64> = None;
 
 /// Streams and what is in them are counted anew so often while that is limited, since some expire by themselves, and retention drops records.

@@ -20,8 +20,9 @@ use std::{
 };
 
 use fourfold_access::Who;
+use fourfold_calls::Taken;
 use fourfold_protocol::{Code, Refusal, StreamName};
-use fourfold_stream::{Engine, Listed, OpenError, Stream, StreamConfig, Unavailable};
+use fourfold_stream::{Engine, Listed, OpenError, Pending, Stream, StreamConfig, Unavailable};
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -313,15 +314,42 @@ impl Quota {
         if let Some(claim) = who.unaccountable() {
             return Err(unaccountable(claim));
         }
+        match self.place(who, name, bytes, engine, options).await {
+            Err(_) if is_there().await => Ok(takes_none()), // Another request was faster.
+            judged => judged,
+        }
+    }
+
+    /// A place, of what there is by now. Errors as [`create`](Self::create), and the streams could not be counted.
+    async fn place(
+        self: &Arc<Self>,
+        who: &Who,
+        name: &StreamName,
+        bytes: u64,
+        engine: &dyn Engine,
+        options: &LimitOptions,
+    ) -> Result<Creating, Refusal> {
         let is_known = self.counted().at.is_some();
         if is_known && let Ok(creating) = self.reserve(who, name, bytes, options) {
             return Ok(creating);
         }
         self.refresh(engine).await?;
-        match self.reserve(who, name, bytes, options) {
-            Err(_) if is_there().await => Ok(takes_none()), // Another request was faster.
-            judged => judged,
+        self.reserve(who, name, bytes, options)
+    }
+
+    /// As [`create`](Self::create), for a call's stream: a new one, of nobody in particular.
+    async fn begin_call(
+        self: &Arc<Self>,
+        name: &StreamName,
+        engine: &dyn Engine,
+        options: &LimitOptions,
+    ) -> Result<Creating, Refusal> {
+        self.has_room()?;
+        if options.streams_max.is_some() {
+            return self.place(Who::nobody(), name, 0, engine, options).await;
         }
+        let number = self.counted().begin(name, None, Owned::default(), 0);
+        Ok(Creating { quota: Arc::clone(self), number })
     }
 
     /// Judges and takes at once, so that of many at the same time no more get through than there is room for.
@@ -414,6 +442,34 @@ impl Quota {
 
     fn counted(&self) -> MutexGuard<'_, Counted> {
         self.counted.lock().expect("no code panics while it holds the counts")
+    }
+}
+
+/// What calls may take of it.
+pub(crate) struct RoomForCalls {
+    quota: Arc<Quota>,
+    engine: Arc<dyn Engine>,
+    limits: Arc<Limits>,
+}
+
+impl RoomForCalls {
+    pub(crate) fn new(quota: &Arc<Quota>, engine: &Arc<dyn Engine>, limits: &Arc<Limits>) -> Self {
+        Self { quota: Arc::clone(quota), engine: Arc::clone(engine), limits: Arc::clone(limits) }
+    }
+}
+
+impl fourfold_calls::Room for RoomForCalls {
+    fn take(&self, name: &StreamName) -> Pending<Result<Taken, Refusal>> {
+        let (quota, engine, options) = (Arc::clone(&self.quota), Arc::clone(&self.engine), self.limits.options());
+        let name = name.clone();
+        Box::pin(async move {
+            let creating = quota.begin_call(&name, &*engine, &options).await?;
+            Ok(Box::new(move |made| if made { creating.made() } else { creating.give_back() }) as Taken)
+        })
+    }
+
+    fn is_full(&self) -> bool {
+        self.quota.is_full.load(Relaxed)
     }
 }
 

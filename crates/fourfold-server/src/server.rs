@@ -33,7 +33,7 @@ use crate::{
     metrics::{Metrics, Served},
     operator::{Answering, Watched},
     proxy_protocol,
-    quota::Quota,
+    quota::{Quota, RoomForCalls},
     tls_connection,
 };
 
@@ -115,8 +115,9 @@ impl Server {
         let settings = Arc::new(self.settings);
         let (watched, metrics, drain) = (&self.watched, &self.watched.metrics, Arc::clone(&self.watched.drain));
         let subscriptions = Subscriptions::start(Arc::clone(&engine), settings.subscriptions.clone()).await?;
-        let calls = Calls::start(Arc::clone(&engine), settings.calls.clone()).await?;
         let quota = Arc::<Quota>::default();
+        let room = RoomForCalls::new(&quota, &engine, &self.limits);
+        let calls = Calls::start(Arc::clone(&engine), settings.calls.clone(), Arc::new(room)).await?;
         let bookmarks = Arc::new(Bookmarks::new()?);
         let (ended, ending) = watch::channel(false);
         metrics.serves(Some(Served {

@@ -542,7 +542,7 @@ mod tests {
         let stream = engine.create(&StreamName::new("a").unwrap(), wish).await.unwrap().stream;
         let settings = Arc::new(Settings::default());
         let subscriptions = Subscriptions::start(Arc::clone(&engine), settings.subscriptions.clone()).await.unwrap();
-        let calls = Calls::start(Arc::clone(&engine), settings.calls.clone()).await.unwrap();
+        let calls = Calls::start(Arc::clone(&engine), settings.calls.clone(), Arc::new(())).await.unwrap();
         let (drain, shard) = (Arc::<Drain>::default(), shards[0].shard());
         let seat = Seat::alone(&drain);
         let (polls, limits) = (KnownPolls::default(), Arc::new(Limits::new(settings.limits.clone())));

@@ -2,14 +2,15 @@
 
 use fourfold_access::Verb;
 use fourfold_engines::embedded::{Durability, EmbeddedEngine, EmbeddedOptions};
-use fourfold_server::{LimitOptions, Settings};
-use fourfold_stream::Retention;
+use fourfold_server::LimitOptions;
+use fourfold_stream::{Engine, Relay, Retention};
 use serde_json::json;
 
 use std::sync::Arc;
 
 use crate::{
     access::{bearer, guarded_by, guarded_on, options, token},
+    calls,
     harness::{Harness, eventually, url},
     http::{Answer, Client},
     websocket::{HANDSHAKE, WebSocket},
@@ -73,6 +74,54 @@ fn a_token_that_bounds_its_streams_and_has_no_subject_creates_none() {
     put(&harness, "b", Some(&token(&json!({ "sub": null })))).expect(201); // It bounds nothing.
 }
 
+#[test]
+fn calls_begin_as_long_as_there_may_be_more_streams_and_a_known_key_finds_its_call() {
+    let harness = Harness::with(|settings| {
+        settings.limits.streams_max = Some(3); // Its witness has one.
+        settings.calls = calls::options(json!({ "work": calls::shell("exec sleep 100") }));
+    });
+    let begin = |key: &str| harness.ask("POST", "/v1/call/work", &[("idempotency-key", key)], b"");
+    let first = begin("k1").expect(201);
+    let mut clients: Vec<_> = (0..10).map(|_| harness.connect()).collect();
+    for client in &mut clients {
+        client.request("POST", "/v1/call/work", &[], b"");
+    }
+    let answers: Vec<_> = clients.iter_mut().map(|client| client.answer_to("POST")).collect();
+    assert_eq!(answers.iter().filter(|answer| answer.head.status == 201).count(), 1);
+    for refused in answers.iter().filter(|answer| answer.head.status != 201) {
+        refused.problem(429, "too-many-streams");
+    }
+    put(&harness, "a", None).problem(429, "too-many-streams");
+    let again = begin("k1").expect(201);
+    assert_eq!((again.header("call-id"), again.header("idempotency-replayed")), (first.header("call-id"), "true"));
+    let target = format!("/v1/calls/{}", first.header("call-id"));
+    harness.ask("DELETE", &target, &[], b"").expect(202);
+    harness.ending(first.header("call-id"));
+    harness.ask("DELETE", &target, &[], b"").expect(204);
+    begin("k2").expect(201);
+    begin("k3").problem(429, "too-many-streams");
+}
+
+#[test]
+fn calls_neither_begin_nor_go_on_beyond_what_streams_may_take_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let harness = Harness::on(on_disk(&dir), |settings| {
+        let script = "echo first; while :; do sleep 0.01; echo more; done";
+        settings.calls = calls::options(json!({ "work": calls::shell(script) }));
+    });
+    let begin = |key: &str| harness.ask("POST", "/v1/call/work", &[("idempotency-key", key)], b"");
+    let begun = begin("k").expect(201);
+    let id = begun.header("call-id");
+    harness.has_records(id, 1);
+    harness.limits.reload(LimitOptions { storage_bytes_max: Some(1), ..LimitOptions::default() });
+    let ending = harness.ending(id);
+    assert_eq!((&ending["outcome"], &ending["code"]), (&json!("failed"), &json!("storage-full")), "{ending}");
+    assert!(ending["error"].as_str().unwrap().contains("storage-max"), "{ending}");
+    begin("another").problem(507, "storage-full");
+    assert_eq!(begin("k").expect(201).header("call-id"), id);
+    assert!(harness.read(id).text().starts_with("first\n"), "what came before is there");
+}
+
 /// All at once, each on a connection of its own.
 fn put_at_once(harness: &Harness, token: &str, names: &[String], body: &[u8]) -> Vec<Answer> {
     let headers = [("content-type", "text/plain"), ("authorization", &bearer(token))];
@@ -84,19 +133,18 @@ fn put_at_once(harness: &Harness, token: &str, names: &[String], body: &[u8]) ->
 }
 
 /// Where a creation takes its time: others come meanwhile.
-fn on_disk(dir: &tempfile::TempDir, rules: fourfold_access::Options, set: impl FnOnce(&mut Settings)) -> Harness {
+fn on_disk(dir: &tempfile::TempDir) -> impl FnOnce(Relay) -> Arc<dyn Engine> + use<> {
     let path = dir.path().to_owned();
-    let engine = move |relay| {
+    move |relay| {
         let options = EmbeddedOptions { durability: Durability::Synced, retention: Retention::default() };
-        Arc::new(EmbeddedEngine::open(&path, options, relay).unwrap()) as Arc<dyn fourfold_stream::Engine>
-    };
-    guarded_on(engine, rules, set)
+        Arc::new(EmbeddedEngine::open(&path, options, relay).unwrap())
+    }
 }
 
 #[test]
 fn creations_at_once_get_no_more_streams_than_there_may_be() {
     let dir = tempfile::tempdir().unwrap();
-    let harness = on_disk(&dir, owners(), |settings| settings.limits.streams_per_token = Some(2));
+    let harness = guarded_on(on_disk(&dir), owners(), |settings| settings.limits.streams_per_token = Some(2));
     let ann = token(&json!({}));
     let names: Vec<_> = (0..40).map(|n| format!("a{n}")).collect();
     let answers = put_at_once(&harness, &ann, &names, b"");
@@ -116,7 +164,7 @@ fn creations_at_once_get_no_more_streams_than_there_may_be() {
 #[test]
 fn creations_at_once_get_no_more_bytes_into_streams_than_there_may_be() {
     let dir = tempfile::tempdir().unwrap();
-    let harness = on_disk(&dir, owners(), |settings| settings.limits.bytes_per_token = Some(1024));
+    let harness = guarded_on(on_disk(&dir), owners(), |settings| settings.limits.bytes_per_token = Some(1024));
     let ann = token(&json!({}));
     let names: Vec<_> = (0..10).map(|n| format!("a{n}")).collect();
     let answers = put_at_once(&harness, &ann, &names, &[b'x'; 1000]);
