@@ -1,9 +1,10 @@
 //! Calls at once are bounded: in all, of a name, of a caller.
 
+use fourfold_server::{CallOptions, Network};
 use serde_json::json;
 
-use super::{Upstream, options, serving};
-use crate::harness::Harness;
+use super::{Upstream, options, serving, shell};
+use crate::{harness::Harness, http::Client};
 
 #[test]
 fn one_too_many_is_told_to_come_back_and_is_let_in_when_one_has_ended() {
@@ -14,7 +15,7 @@ fn one_too_many_is_told_to_come_back_and_is_let_in_when_one_has_ended() {
     let of_all = |calls_max, calls_per_caller| {
         Harness::with(|settings| {
             let calls = json!({ "work": { "url": url }, "other": { "url": url } });
-            settings.calls = fourfold_server::CallOptions { calls_max, calls_per_caller, ..options(calls) };
+            settings.calls = CallOptions { calls_max, calls_per_caller, ..options(calls) };
         })
     };
     for (harness, other) in [(by_name(), true), (by_caller(), false), (of_all(2, 9), false), (of_all(9, 2), false)] {
@@ -39,4 +40,25 @@ fn one_too_many_is_told_to_come_back_and_is_let_in_when_one_has_ended() {
         });
         drop((second, upstream.next()));
     }
+}
+
+#[test]
+fn behind_a_trusted_proxy_each_client_has_its_own_calls() {
+    let harness = Harness::with(|settings| {
+        settings.limits.trusted_proxies = Network::parse_all("127.0.0.7").unwrap();
+        let calls = options(json!({ "work": shell("exec sleep 100") }));
+        settings.calls = CallOptions { calls_per_caller: 1, ..calls };
+    });
+    let begin = |from: &str, client: &str| {
+        let mut connection = Client::connect_from(from, harness.address);
+        connection.request("POST", "/v1/call/work", &[("x-forwarded-for", client)], b"");
+        connection.answer()
+    };
+    begin("127.0.0.7", "1.2.3.4").expect(201);
+    begin("127.0.0.7", "1.2.3.4").problem(429, "too-many-calls");
+    begin("127.0.0.7", "2001:db8::1").expect(201);
+    begin("127.0.0.7", "2001:db8::2").problem(429, "too-many-calls"); // One /64.
+    // Behind one that is not trusted all are one.
+    begin("127.0.0.8", "1.2.3.5").expect(201);
+    begin("127.0.0.8", "1.2.3.6").problem(429, "too-many-calls");
 }
