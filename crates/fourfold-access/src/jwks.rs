@@ -220,7 +220,8 @@ fn read(body: &[u8], algorithms: &[Algorithm]) -> Result<Vec<(Value, Key)>, Unfe
     struct Set {
         keys: Vec<Value>,
     }
-    if depth(body) > CLAIMS_DEPTH_MAX {
+    // serde would take an array for the members in their order.
+    if depth(body) > CLAIMS_DEPTH_MAX || !body.trim_ascii_start().starts_with(b"{") {
         return Err(Unfetched::Garbled);
     }
     let set: Set = serde_json::from_slice(body).map_err(|_| Unfetched::Garbled)?;
@@ -275,5 +276,13 @@ mod tests {
         ] {
             assert!(!taken(&bad, &[Algorithm::EdDsa, Algorithm::Es256, Algorithm::Rs256, Algorithm::Hs256]), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_array_is_no_set_and_its_first_element_no_list_of_keys() {
+        let okp = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+        let is_set = |text: String| read(text.as_bytes(), &[Algorithm::EdDsa]).is_ok();
+        assert!(is_set(format!(" {{\"keys\":[{okp}]}}")));
+        assert!(!is_set(format!("[[{okp}]]")));
     }
 }

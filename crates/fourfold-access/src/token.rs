@@ -66,9 +66,13 @@ impl Header {
         if depth(&json) > CLAIMS_DEPTH_MAX {
             return Err(Fault::Form("its header nests too deep"));
         }
+        let no_object = Fault::Form("its header is not a JSON object with 'alg'");
+        // serde would take an array for the members in their order.
+        if !json.trim_ascii_start().starts_with(b"{") {
+            return Err(no_object);
+        }
         // What stands twice is refused by the parser.
-        let typed: Typed<'_> =
-            serde_json::from_slice(&json).map_err(|_| Fault::Form("its header is not a JSON object with 'alg'"))?;
+        let typed: Typed<'_> = serde_json::from_slice(&json).map_err(|_| no_object)?;
         if typed.crit.is_some() || typed.b64.is_some() {
             return Err(Fault::Critical);
         }

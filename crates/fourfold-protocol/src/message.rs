@@ -106,8 +106,8 @@ struct Wish<'a> {
     close: bool,
     #[serde(borrow, default)]
     id: Option<&'a RawValue>,
-    #[serde(default)]
-    producer: Option<Producer>,
+    #[serde(borrow, default)]
+    producer: Option<&'a RawValue>,
     #[serde(default)]
     encoding: Option<String>,
     #[serde(default)]
@@ -164,13 +164,23 @@ pub fn read(kind: Kind, text: &str) -> Result<Request, (String, Refusal)> {
         if records.is_empty() && !wish.close {
             return Err(Refusal::new(Code::EmptyAppend, "the message appends no record and does not close the stream"));
         }
-        let producer = wish.producer.map(|p| (p.id, p.epoch, p.seq));
-        if producer.as_ref().is_some_and(|(id, epoch, seq)| id.is_empty() || (*epoch).max(*seq) > SAFE_INTEGER_MAX) {
-            return Err(invalid("the producer has an empty id, or a number past 2^53-1".into()));
-        }
+        let producer = wish.producer.map(|json| producer(json.get())).transpose()?;
         Ok(Request { id: id.clone(), records, close: wish.close, producer, token: None })
     };
     request().map_err(|refusal| (if id.len() > MESSAGE_ID_BYTES_MAX { "null".into() } else { id.clone() }, refusal))
+}
+
+fn producer(json: &str) -> Result<(String, u64, u64), Refusal> {
+    let invalid = |why: String| Refusal::new(Code::InvalidMessage, why);
+    if !json.starts_with('{') {
+        return Err(invalid("the producer is not an object".into())); // As above.
+    }
+    let Producer { id, epoch, seq } =
+        serde_json::from_str(json).map_err(|e| invalid(format!("the producer is not one that is known here: {e}")))?;
+    if id.is_empty() || epoch.max(seq) > SAFE_INTEGER_MAX {
+        return Err(invalid("the producer has an empty id, or a number past 2^53-1".into()));
+    }
+    Ok((id, epoch, seq))
 }
 
 fn records(kind: Kind, array: &str, encoding: Option<&str>) -> Result<Vec<Bytes>, Refusal> {
@@ -285,6 +295,13 @@ mod tests {
         assert_eq!((binary.records, binary.id.as_str()), (vec![Bytes::from_static(b"\xff")], "null"));
         assert!(read(Kind::Json, r#"{"close":true,"id":8}"#).unwrap().close);
         assert_eq!(read(Kind::Text, r#"{"token":"x","id":9}"#).unwrap().token.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn a_producer_that_is_an_array_of_its_members_is_refused() {
+        let (id, refusal) = read(Kind::Json, r#"{"append":[1],"id":7,"producer":["p",1,2]}"#).unwrap_err();
+        assert_eq!((id.as_str(), refusal.code), ("7", Code::InvalidMessage));
+        assert_eq!(read(Kind::Json, r#"{"append":[1],"producer":null}"#).unwrap().producer, None);
     }
 
     #[test]

@@ -259,6 +259,16 @@ async fn what_stands_twice_is_refused() {
 }
 
 #[tokio::test]
+async fn a_header_that_is_an_array_of_its_members_is_refused() {
+    let access = start(options()).await;
+    let claims = json!({"aud": "fourfold", "exp": now() + 100}).to_string();
+    for header in [r#"["HS256",null,null,null]"#, r#" ["HS256","a",null,null]"#] {
+        let token = signer(SECRET, None).sign_parts(header, &claims).unwrap();
+        assert_eq!(refused(&access, &token).await.code, Code::InvalidToken, "{header}");
+    }
+}
+
+#[tokio::test]
 async fn bombs_are_refused() {
     let access = start(options()).await;
     let end = now() + 100;
