@@ -65,7 +65,7 @@ struct Found {
 
 /// Why a set is not one.
 #[derive(Debug, thiserror::Error)]
-enum Unfetched {
+pub(crate) enum Unfetched {
     #[error(transparent)]
     Unanswered(#[from] Unanswered),
     #[error("the answer was {0}")]
@@ -215,7 +215,7 @@ async fn fetch(backend: &Backend, algorithms: &[Algorithm]) -> Result<Vec<(Value
 }
 
 /// The keys of a set that are of use here. What else is in it is passed over: providers publish keys for other purposes, too.
-fn read(body: &[u8], algorithms: &[Algorithm]) -> Result<Vec<(Value, Key)>, Unfetched> {
+pub(crate) fn read(body: &[u8], algorithms: &[Algorithm]) -> Result<Vec<(Value, Key)>, Unfetched> {
     #[derive(Deserialize)]
     struct Set {
         keys: Vec<Value>,

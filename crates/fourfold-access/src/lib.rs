@@ -21,6 +21,9 @@ mod backend;
 mod claims;
 mod explain;
 mod fault;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hook;
 mod jwks;
 mod key;

@@ -10,6 +10,13 @@
 //! - [`refusal`]: every error that a client can see
 //! - [`websocket`]: handshake, frames and compression of RFC 6455 and 7692
 
+// The hostile client of the tests is compiled in here, too, and calls this crate by its name.
+#[cfg(any(test, fuzzing))]
+extern crate self as fourfold_protocol;
+
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod message;
 pub mod name;
 pub mod offset;

@@ -7,7 +7,7 @@
 //! All of it comes before a stream is opened, so that no refusal tells whether there is one. What is granted is granted
 //! until [`Admitted::leave_at`]; a read that goes on says goodbye then.
 
-mod credential;
+pub(crate) mod credential;
 mod origins;
 
 use std::{

@@ -34,6 +34,9 @@ mod context;
 mod control;
 mod extra;
 mod forwarded;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gcra;
 mod h2_body;
 mod h2_connection;

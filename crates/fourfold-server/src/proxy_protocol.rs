@@ -28,7 +28,7 @@ pub(crate) struct Said {
     /// For whom it connects; `None`: for itself, as health checks do.
     pub(crate) client: Option<IpAddr>,
     /// How long the header is.
-    bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 /// It is no header, or too long for one.
@@ -43,7 +43,7 @@ const TEXT_BYTES_MAX: usize = 107;
 const HEAD_BYTES: usize = 16;
 
 /// Reads the header at the beginning of `bytes`. `None`: there must be more of it.
-fn parse(bytes: &[u8]) -> Result<Option<Said>, Malformed> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Said>, Malformed> {
     let begins = |mark: &[u8]| bytes.iter().zip(mark).all(|(byte, expected)| byte == expected);
     if begins(MARK) {
         return binary(bytes);

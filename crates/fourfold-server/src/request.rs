@@ -27,9 +27,9 @@ use crate::{
 
 /// A request of a stream, whole.
 pub(crate) struct Plain {
-    request: Request<Empty<Bytes>>,
+    pub(crate) request: Request<Empty<Bytes>>,
     /// What is appended.
-    body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 /// Reads a plain request from the beginning of `bytes`; also tells where the next one begins. `None`: it is for hyper.
@@ -228,14 +228,7 @@ pub(crate) fn keeps_alive<B>(request: &Request<B>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
-    use http_body_util::BodyExt;
-    use hyper::service::service_fn;
-    use hyper_util::rt::TokioIo;
-    use tokio::io::{AsyncWriteExt, duplex};
-
-    use crate::limits::HEAD_BUFFER_BYTES;
+    use crate::fuzzing::plain_as_hyper_frames_it;
 
     use super::*;
 
@@ -274,54 +267,6 @@ mod tests {
         ] {
             assert_eq!(is_plain(head), None, "{head}");
         }
-    }
-
-    /// A request as a service sees it.
-    #[derive(Debug, PartialEq)]
-    struct Seen {
-        line: String,
-        headers: Vec<(HeaderName, HeaderValue)>,
-        body: Bytes,
-    }
-
-    fn seen<B>(request: &Request<B>, body: Bytes) -> Seen {
-        let line = format!("{} {} {:?}", request.method(), request.uri(), request.version());
-        let headers = request.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        Seen { line, headers, body }
-    }
-
-    /// What hyper makes of these bytes, and the end of the connection behind them.
-    async fn by_hyper(bytes: &[u8]) -> Vec<Seen> {
-        let all = Arc::<Mutex<Vec<Seen>>>::default();
-        let service = service_fn(|request: Request<hyper::body::Incoming>| {
-            let all = Arc::clone(&all);
-            async move {
-                let (parts, body) = request.into_parts();
-                let body = body.collect().await?.to_bytes();
-                all.lock().unwrap().push(seen(&Request::from_parts(parts, ()), body));
-                Ok::<_, hyper::Error>(http::Response::new(Empty::<Bytes>::new()))
-            }
-        });
-        let (ours, mut theirs) = duplex(1 << 20);
-        theirs.write_all(bytes).await.unwrap();
-        theirs.shutdown().await.unwrap();
-        let mut builder = hyper::server::conn::http1::Builder::new();
-        builder.max_buf_size(HEAD_BUFFER_BYTES).max_headers(HEADERS_MAX).half_close(true);
-        let _broken = builder.serve_connection(TokioIo::new(ours), service).await;
-        std::mem::take(&mut *all.lock().unwrap())
-    }
-
-    /// The requests that are plain, how many bytes they take, and whether the connection goes on behind them.
-    fn by_us(bytes: &[u8]) -> (Vec<Seen>, usize, bool) {
-        let (mut all, mut at) = (Vec::new(), 0);
-        while let Some((Plain { request, body }, end)) = read(&bytes[at..], 1 << 20) {
-            at += end;
-            all.push(seen(&request, body));
-            if !keeps_alive(&request) {
-                return (all, at, false);
-            }
-        }
-        (all, at, true)
     }
 
     const LINES: [&str; 10] = [
@@ -406,12 +351,8 @@ mod tests {
         let rounds = std::env::var("FOURFOLD_FUZZ_ROUNDS").map_or(ROUNDS, |text| text.parse().expect("a whole number"));
         for seed in 0..rounds {
             let bytes = mangled(&mut fastrand::Rng::with_seed(seed));
-            let (mut ours, at, goes_on) = by_us(&bytes);
-            plain += ours.len();
-            if goes_on {
-                ours.extend(by_hyper(&bytes[at..]).await);
-            }
-            assert_eq!(ours, by_hyper(&bytes).await, "{seed}: {:?}", String::from_utf8_lossy(&bytes));
+            let framed = plain_as_hyper_frames_it(&bytes).await;
+            plain += framed.unwrap_or_else(|why| panic!("{seed}: {why}: {:?}", String::from_utf8_lossy(&bytes)));
         }
         assert!(rounds < ROUNDS || plain > 1_000, "only {plain} requests were plain");
     }

@@ -14,19 +14,19 @@ use crate::query::decode;
 const SUBPROTOCOL: &str = "fourfold.token.";
 
 /// A token, and where it stood.
-pub(super) struct Found<'a> {
-    token: Cow<'a, str>,
-    pub(super) place: Place,
+pub(crate) struct Found<'a> {
+    pub(crate) token: Cow<'a, str>,
+    pub(crate) place: Place,
 }
 
 impl Found<'_> {
-    pub(super) fn credential(&self) -> Credential<'_> {
+    pub(crate) fn credential(&self) -> Credential<'_> {
         Credential { token: &self.token, place: self.place }
     }
 }
 
 /// The token that a request brings, if any. Errors: two tokens in one place, of which either might be meant.
-pub(super) fn find<'a, B>(
+pub(crate) fn find<'a, B>(
     request: &'a Request<B>,
     upgrade: bool,
     cookie: Option<&str>,
