@@ -24,6 +24,10 @@ idle CONNECTIONS="5000":
     cargo build --release
     for transport in websocket sse long-poll; do target/release/fourfold bench --engine memory --transport $transport --subscribers 0 --writers 0 --seconds 1 --warm-up 0 --idle {{CONNECTIONS}}; done
 
+# Search for bytes that break what a parser promises; fuzz/README.md lists the targets and what cargo-fuzz needs.
+fuzz TARGET SECONDS="240":
+    RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} -- -max_total_time={{SECONDS}} -rss_limit_mb=2048
+
 # Every Autobahn case, also the slow ones.
 autobahn-all:
     tests/autobahn/run --all
