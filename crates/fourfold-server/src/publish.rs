@@ -349,12 +349,13 @@ pub(crate) async fn begin(
 
 pub(crate) async fn delete(name: &StreamName, context: &Context) -> Result<Answer, Refusal> {
     let stream = context.open(name).await?;
+    let deleting = context.quota.delete(name, stream.config());
     context.engine.delete(&stream).await.map_err(|e| match e {
         fourfold_stream::OpenError::NotFound => not_found(name),
         fourfold_stream::OpenError::Gone => gone(name),
         fourfold_stream::OpenError::Unavailable(why) => unavailable(&why),
     })?;
-    context.quota.deleted(stream.config());
+    deleting.done();
     Ok(answer::empty(answer::head(StatusCode::NO_CONTENT)))
 }
 

@@ -51,6 +51,23 @@ struct Counted {
     creations_begun: u64,
     /// All is counted anew at present.
     is_counting: bool,
+    /// The last name that the listing has come by.
+    listed_to: Option<StreamName>,
+    /// As the creations: those under way, and while all is counted anew also those that have succeeded meanwhile.
+    deletions: HashMap<u64, Deletion, foldhash::fast::FixedState>,
+    deletions_begun: u64,
+}
+
+/// A deletion, from before it is tried.
+#[derive(Debug)]
+struct Deletion {
+    name: StreamName,
+    owner: Option<u64>,
+    /// Its stream is in the counts: to be taken off them.
+    counted: bool,
+    /// The listing had its stream.
+    met: bool,
+    over: bool,
 }
 
 /// A creation, and what it has taken of the counts.
@@ -109,7 +126,8 @@ impl Counted {
 
     /// All is to be counted anew.
     fn count_begins(&mut self) {
-        self.is_counting = true;
+        (self.is_counting, self.listed_to) = (true, None);
+        self.deletions.values_mut().for_each(|deletion| deletion.met = false);
         self.creations.values_mut().for_each(|creation| creation.found = false);
     }
 
@@ -121,6 +139,10 @@ impl Counted {
         for creation in self.creations.values_mut() {
             creation.found |= page.binary_search_by(|listed| listed.name.cmp(&creation.name)).is_ok();
         }
+        for deletion in self.deletions.values_mut() {
+            deletion.met |= page.binary_search_by(|listed| listed.name.cmp(&deletion.name)).is_ok();
+        }
+        self.listed_to = page.last().map(|last| last.name.clone());
     }
 
     /// So much was listed: with the creations that were not, it is all.
@@ -131,12 +153,19 @@ impl Counted {
             }
             count.add(creation.owner, creation.took);
         }
+        for deletion in self.deletions.values_mut() {
+            deletion.counted = deletion.met;
+            if deletion.over && deletion.met {
+                count.subtract(deletion.owner, Owned { streams: 1, bytes: 0 });
+            }
+        }
         (self.at, self.streams, self.of) = (Some(Instant::now()), count.streams, count.of);
     }
 
     /// With its end or without, as it failed or whoever asked has gone.
     fn count_stops(&mut self) {
         self.is_counting = false;
+        self.deletions.retain(|_, deletion| !deletion.over);
         self.creations.retain(|_, creation| !creation.over);
     }
 
@@ -228,6 +257,37 @@ impl Drop for Creating {
     }
 }
 
+/// A deletion under way. Dropped without a word it has changed nothing, until all is counted anew.
+#[derive(Debug)]
+pub(crate) struct Deleting {
+    quota: Arc<Quota>,
+    number: u64,
+}
+
+impl Deleting {
+    /// There is one less. What its records took is known when it is counted anew.
+    pub(crate) fn done(self) {
+        let mut counted = self.quota.counted();
+        let counted = &mut *counted;
+        let Some(deletion) = counted.deletions.get_mut(&self.number) else { return };
+        deletion.over = true;
+        if deletion.counted {
+            let owner = deletion.owner;
+            counted.subtract(owner, Owned { streams: 1, bytes: 0 });
+        }
+    }
+}
+
+impl Drop for Deleting {
+    fn drop(&mut self) {
+        let mut counted = self.quota.counted();
+        let over = counted.deletions.get(&self.number).is_some_and(|deletion| deletion.over);
+        if !(over && counted.is_counting) {
+            counted.deletions.remove(&self.number);
+        }
+    }
+}
+
 /// An append's place in what its stream's owner may have, where that is limited.
 #[derive(Debug)]
 pub(crate) struct Room {
@@ -263,7 +323,7 @@ impl Quota {
         }
     }
 
-    /// Counts all streams; whoever does has the turn. What is created meanwhile is counted once, wherever the listing is; what is deleted or appended
+    /// Counts all streams; whoever does has the turn. What is created or deleted meanwhile is counted once, wherever the listing is; what is appended
     /// meanwhile may be missed until the next time.
     async fn recount(&self, engine: &dyn Engine) -> Result<(), Unavailable> {
         let _counting = Counting::begin(self);
@@ -370,12 +430,16 @@ impl Quota {
         Ok(Creating { quota: Arc::clone(self), number })
     }
 
-    /// One less. What its records took is known when it is counted anew.
-    pub(crate) fn deleted(&self, config: &StreamConfig) {
+    /// A stream that is there is to be deleted.
+    pub(crate) fn delete(self: &Arc<Self>, name: &StreamName, config: &StreamConfig) -> Deleting {
         let mut counted = self.counted();
-        if counted.at.is_some() {
-            counted.subtract(owner(config), Owned { streams: 1, bytes: 0 });
-        }
+        let met = counted.is_counting && counted.listed_to.as_ref().is_some_and(|last| last >= name);
+        let is_counted = counted.at.is_some();
+        let deletion = Deletion { name: name.clone(), owner: owner(config), counted: is_counted, met, over: false };
+        counted.deletions_begun += 1;
+        let number = counted.deletions_begun;
+        counted.deletions.insert(number, deletion);
+        Deleting { quota: Arc::clone(self), number }
     }
 
     /// Sees to it that [`take`](Self::take) refuses nothing for which there is room by now. Costs a load or two where nothing of it is limited.
@@ -620,6 +684,42 @@ mod tests {
             quota.counted().count_stops();
             assert_eq!(quota.counted().streams, 2, "{listed_at}");
             assert!(quota.counted().creations.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_deleted_during_a_count_is_not_counted_wherever_the_listing_is() {
+        for (listed_at, is_told_late) in (0..4).flat_map(|at| [(at, false), (at, true)]) {
+            let (quota, engine, _) = quota_and_engine();
+            for name in ["a", "b"] {
+                engine.create(&StreamName::new(name).unwrap(), Create::default()).await.unwrap();
+            }
+            quota.counted().count_begins();
+            let mut count = Counted::default();
+            let mut list = async |at| {
+                if at == listed_at {
+                    let page = engine.list("", None, 9).await.unwrap();
+                    quota.counted().count_meets(&page.streams, &mut count);
+                }
+            };
+            let stream = engine.open(&StreamName::new("a").unwrap()).await.unwrap();
+            list(0).await;
+            let deleting = quota.delete(stream.name(), stream.config());
+            list(1).await;
+            engine.delete(&stream).await.unwrap();
+            list(2).await;
+            let mut deleting = Some(deleting);
+            if !is_told_late {
+                deleting.take().expect("it is told once").done();
+            }
+            list(3).await;
+            quota.counted().count_ends(count);
+            quota.counted().count_stops();
+            if let Some(deleting) = deleting {
+                deleting.done();
+            }
+            assert_eq!(quota.counted().streams, 1, "{listed_at} {is_told_late}");
+            assert!(quota.counted().deletions.is_empty());
         }
     }
 

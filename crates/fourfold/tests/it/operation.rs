@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -45,7 +45,11 @@ fn check_asks_the_server_that_runs() {
     let operator = server.operator().to_owned();
     let ask = |how: &str| fourfold(&["check", "--admin-listen", &operator, how]).finish();
     ask("--live").succeeded();
-    ask("--ready").succeeded();
+    let begun = Instant::now();
+    // It listens before it serves: whoever comes meanwhile waits, and it says so.
+    while ask("--ready").code != Some(0) {
+        assert!(begun.elapsed() < DEADLINE, "it is never ready");
+    }
     server.terminate().succeeded();
     assert!(ask("--live").failed().contains("nobody answers at"));
 }
