@@ -44,7 +44,7 @@ const PATHS: &[Path] = &[
     Path { name: "deliver/websocket", rounds: 200, operations: live::READERS, run: live::websocket },
     Path { name: "deliver/ndjson", rounds: 200, operations: live::READERS, run: live::ndjson },
     Path { name: "deliver/long-poll", rounds: 1_000, operations: 1, run: live::long_poll },
-    Path { name: "poll/304", rounds: 1_000, operations: 1, run: http::not_modified },
+    Path { name: "poll/304", rounds: 10_000, operations: 1, run: http::not_modified },
     Path { name: "poll/304/new", rounds: 1_000, operations: 1, run: http::not_modified_new },
     Path { name: "poll/16", rounds: 1_000, operations: 1, run: http::sixteen },
     Path { name: "append/memory/1", rounds: 1_000, operations: 1, run: |rounds| http::append(rounds, 1) },
