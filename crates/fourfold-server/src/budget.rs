@@ -101,6 +101,11 @@ impl Budget {
 }
 
 impl Taken {
+    /// Nothing yet of it.
+    pub(crate) fn of(budget: &Arc<Budget>) -> Self {
+        Self { budget: Arc::clone(budget), bytes: 0 }
+    }
+
     /// So many in all; false, and all stays as it was, if that would be too many.
     pub(crate) fn reach(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);

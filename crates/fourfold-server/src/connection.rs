@@ -195,8 +195,7 @@ impl Connection {
     /// Waits for what is polled.
     async fn wait(&mut self) -> Next {
         let Some(wait) = &mut self.wait else { return Next::Over };
-        let Some(answer) = wait.answer(Some((&self.socket, &mut self.unread)), &self.context, &mut self.alarm).await
-        else {
+        let Some(answer) = wait.answer((&self.socket, &mut self.unread), &self.context, &mut self.alarm).await else {
             return Next::Gone;
         };
         let goes_on = wait.keeps_alive() && !self.context.drain.begun();

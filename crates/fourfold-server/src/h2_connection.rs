@@ -151,8 +151,11 @@ async fn answer(
         Reply::Whole(answer) => answer.map(Body::from),
         Reply::Live(live) => {
             drop(place.leave(0)); // From now on it is a cursor.
-            let mut answer = live.on_a_stream(context).await;
+            let mut answer = live.on_a_stream(context, &place).await;
             answer.body_mut().hold(held);
+            if let Some(part) = place.leave(answer.body().whole().unwrap_or(0)) {
+                answer.body_mut().keep(part);
+            }
             answer::add_common(answer.headers_mut());
             return answer;
         }

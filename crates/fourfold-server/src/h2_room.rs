@@ -2,18 +2,22 @@
 //!
 //! ```text
 //! GET, …      room for an answer ─ answered ─ until the client has taken it
+//! long poll   nothing while it waits ─ room for an answer ─ answered ─ until the client has taken it
 //! POST, PUT   the body comes, however slowly ─ room for it ─ answered
 //! ```
 //!
-//! They have an account each, so that a read waits for no append. While a body comes it is counted in what all of them share
-//! ([`budget`](crate::budget)): nobody waits for a slow one.
+//! They have an account each, so that a read waits for no append. While a body comes it is counted in what all connections share
+//! ([`budget`](crate::budget)), of which one connection may have half: nobody waits for a slow one, and nobody alone takes all.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use http::Method;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::limits::{ANSWER_BYTES_MAX, H2_OUTSTANDING_BYTES_MAX};
+use crate::{
+    budget::{self, Budget, Taken},
+    limits::{ANSWER_BYTES_MAX, H2_OUTSTANDING_BYTES_MAX},
+};
 
 /// What it is counted in, in bytes.
 const UNIT_BYTES: usize = 64 * 1024;
@@ -23,13 +27,17 @@ const UNIT_BYTES: usize = 64 * 1024;
 pub(crate) struct Room {
     answers: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
+    /// Of bodies under way.
+    coming: Arc<Budget>,
     units: usize,
 }
 
 impl Room {
     pub(crate) fn new(body_bytes_max: usize) -> Self {
         let units = H2_OUTSTANDING_BYTES_MAX.max(body_bytes_max) / UNIT_BYTES;
-        Self { answers: Arc::new(Semaphore::new(units)), bodies: Arc::new(Semaphore::new(units)), units }
+        let coming = Arc::<Budget>::default();
+        coming.set_max((budget::of_bodies().max() / 2).max(body_bytes_max));
+        Self { answers: Arc::new(Semaphore::new(units)), bodies: Arc::new(Semaphore::new(units)), coming, units }
     }
 
     /// A request's place: there is room for its answer, unless it has a body that is to come first.
@@ -58,6 +66,17 @@ struct Inner {
 }
 
 impl Place {
+    /// Nothing yet, of the connection's bodies under way.
+    pub(crate) fn coming(&self) -> Taken {
+        Taken::of(&self.0.room.coming)
+    }
+
+    /// Waits for room for an answer: whoever has left to wait for something comes back with it.
+    pub(crate) async fn comes_back(&self) {
+        let taken = self.0.room.take(&self.0.room.answers, 0).await;
+        *lock(&self.0.answer) = Some(taken);
+    }
+
     /// Waits for room for a body of so many bytes, which came whole, and for its answer.
     pub(crate) async fn has_body(&self, bytes: usize) {
         let taken = self.0.room.take(&self.0.room.bodies, bytes).await;

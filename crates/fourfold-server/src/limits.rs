@@ -57,7 +57,7 @@ pub const H2_RESETS_MAX: usize = 50;
 
 /// Whole answers that one HTTP/2 connection has in memory, in bytes, counted by what they may become; and as much again for bodies of requests that
 /// came whole, until they are answered. Further requests wait. One body of the largest size fits, whatever that is set to be; those that are still
-/// under way count in `bodies-max`, and nobody waits for them.
+/// under way count in `bodies-max`, of which one such connection may have half, and nobody waits for them.
 pub const H2_OUTSTANDING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// An HTTP/2 client answers a ping, sent after [`PING`] of silence, within this time or is gone.

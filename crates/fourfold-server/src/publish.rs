@@ -77,7 +77,7 @@ impl Body {
         if hyper::body::Body::size_hint(&incoming).lower() > bytes_max as u64 {
             return Err(too_large());
         }
-        let mut held = budget::of_bodies();
+        let mut held = (budget::of_bodies(), place.as_ref().map(Place::coming));
         match timeout(wait_max, gathered(Limited::new(incoming, bytes_max), &mut held)).await {
             Ok(Ok(body)) => {
                 if let Some(place) = place {
@@ -85,9 +85,9 @@ impl Body {
                 }
                 Ok(body)
             }
-            Ok(Err(Unread::NoRoom)) => {
-                let max = held.max();
-                let detail = format!("{max} bytes of bodies are under way already: nothing was done; come back later");
+            Ok(Err(Unread::NoRoom { max, place })) => {
+                let detail =
+                    format!("{max} bytes of bodies are under way {place}already: nothing was done; come back later");
                 Err(Refusal::new(Code::Overloaded, detail)
                     .with("limit", "bodies-max")
                     .with("max", max)
@@ -110,17 +110,30 @@ impl Body {
 
 /// Why a body is not whole.
 enum Unread {
-    NoRoom,
+    NoRoom {
+        max: usize,
+        /// Where, with a space behind it.
+        place: &'static str,
+    },
     Broken(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// All of a body, copied out of the read buffers, which are larger than what is in them.
-async fn gathered(mut incoming: Limited<Incoming>, held: &mut Taken) -> Result<Bytes, Unread> {
+async fn gathered(
+    mut incoming: Limited<Incoming>,
+    (of_all, here): &mut (Taken, Option<Taken>),
+) -> Result<Bytes, Unread> {
     let mut body = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
         let Ok(data) = frame.map_err(Unread::Broken)?.into_data() else { continue };
-        if !held.reach(body.len() + data.len()) {
-            return Err(Unread::NoRoom);
+        let bytes = body.len() + data.len();
+        if let Some(here) = here
+            && !here.reach(bytes)
+        {
+            return Err(Unread::NoRoom { max: here.max(), place: "on this connection " });
+        }
+        if !of_all.reach(bytes) {
+            return Err(Unread::NoRoom { max: of_all.max(), place: "" });
         }
         body.extend_from_slice(&data);
     }

@@ -15,6 +15,7 @@ use crate::{
     answer::{self, Answer},
     connection::{self, Reply},
     context::{Context, Seat},
+    h2_room::Place,
     line::{self, Watch},
     socket::Socket,
 };
@@ -74,8 +75,9 @@ impl Awaited {
     }
 
     /// The same as an answer on a stream of HTTP/2, whose end ends this.
-    pub(crate) async fn on_a_stream(mut self: Box<Self>, context: &Context) -> Answer {
+    pub(crate) async fn on_a_stream(mut self: Box<Self>, context: &Context, place: &Place) -> Answer {
         self.wait(None, context).await;
+        place.comes_back().await;
         self.read(context).await
     }
 

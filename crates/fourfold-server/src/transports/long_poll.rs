@@ -74,13 +74,26 @@ impl LongPoll {
         self.rare.get_or_insert_default().page = Some(page);
     }
 
-    /// Waits; `None` if the client has gone, where there is a socket to tell. What it sends meanwhile is put beside the socket, for the next request.
+    /// Waits, and answers; `None` if the client has gone. What it sends meanwhile is put beside the socket, for the next request.
     pub(crate) async fn answer(
+        &mut self,
+        socket: (&Socket, &mut Box<[u8]>),
+        context: &Context,
+        alarm: &mut Alarm,
+    ) -> Option<Bytes> {
+        if !self.wait(Some(socket), context, alarm).await {
+            return None;
+        }
+        Some(Box::pin(self.told(context)).await)
+    }
+
+    /// Waits for something to tell; false if the client has gone, where there is a socket to see that.
+    pub(crate) async fn wait(
         &mut self,
         mut socket: Option<(&Socket, &mut Box<[u8]>)>,
         context: &Context,
         alarm: &mut Alarm,
-    ) -> Option<Bytes> {
+    ) -> bool {
         alarm.set(self.deadline);
         let mut lingering = false;
         loop {
@@ -110,17 +123,22 @@ impl LongPoll {
             match woken {
                 Woken::Moved => {}
                 Woken::Deadline => break,
-                Woken::Gone => return None,
+                Woken::Gone => return false,
             }
         }
+        true
+    }
+
+    /// The answer, when there is something to tell or the time is over.
+    pub(crate) async fn told(&mut self, context: &Context) -> Bytes {
         if context.drain.begun() {
             Box::pin(context.drain.turn()).await;
         }
         let answer = Box::pin(self.read(context)).await;
-        Some(match self.rare.as_ref().and_then(|rare| rare.page.as_ref()) {
+        match self.rare.as_ref().and_then(|rare| rare.page.as_ref()) {
             Some(page) => answer::allowing(&answer, page),
             None => answer,
-        })
+        }
     }
 
     /// The answer with what there is now.

@@ -31,6 +31,7 @@ use crate::{
     connection,
     context::{Context, Seat},
     h2_body::Body,
+    h2_room::Place,
     limits::Limits,
     query::Query,
     request::keeps_alive,
@@ -107,13 +108,14 @@ impl Live {
 
 impl Live {
     /// The answer, where it is one of many on a connection of HTTP/2. Waits, if it waits for records; dropped when the client has gone.
-    pub(crate) async fn on_a_stream(self, context: &Arc<Context>) -> Response<Body> {
+    pub(crate) async fn on_a_stream(self, context: &Arc<Context>, place: &Place) -> Response<Body> {
         match self {
-            Self::Awaited(awaited) => awaited.on_a_stream(context).await.map(Body::from),
+            Self::Awaited(awaited) => awaited.on_a_stream(context, place).await.map(Body::from),
             Self::LongPoll(mut wait) => {
                 let mut alarm = Alarm::new(context.settings.long_poll_timeout);
-                let answer = wait.answer(None, context, &mut alarm).await;
-                answer::from_bytes(&answer.expect("without a socket nobody is seen to go")).map(Body::from)
+                wait.wait(None, context, &mut alarm).await; // Without a socket nobody is seen to go.
+                place.comes_back().await;
+                answer::from_bytes(&wait.told(context).await).map(Body::from)
             }
             Self::Portions(portions) => portions.on_a_stream(Arc::clone(context)),
             Self::Sse(sse) => sse.on_a_stream(Arc::clone(context)),

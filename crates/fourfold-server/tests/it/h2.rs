@@ -147,6 +147,37 @@ fn a_body_that_does_not_end_holds_up_nobody_on_its_connection() {
 }
 
 #[test]
+fn one_connection_leaves_half_of_the_room_for_bodies_to_others() {
+    const BODY: usize = 900 * 1024;
+    let harness = Harness::with(|settings| {
+        settings.body_bytes_max = 1 << 20;
+        settings.limits.bodies_bytes_max = 4 << 20;
+    });
+    harness.create("s", "text/plain");
+    run(async {
+        let mut greedy = H2::plain(harness.listens).await;
+        let mut stalled = Vec::new();
+        for _ in 0..2 {
+            let mut ready = greedy.send.clone().ready().await.expect("it lives");
+            let (answer, mut stream) =
+                ready.send_request(H2::request("POST", &url("s"), &TEXT), false).expect("it is sent");
+            send(&mut stream, &vec![b'x'; BODY], false).await;
+            stalled.push((answer, stream));
+        }
+        // All of it fits into the window, so that it is sent although nothing of it is taken.
+        let refused = greedy.ask("POST", &url("s"), &TEXT, &[b'y'; 255 * 1024]).await.expect(503);
+        assert!(String::from_utf8_lossy(&refused.body).contains("on this connection"), "{:?}", refused.body);
+        let mut other = H2::plain(harness.listens).await;
+        other.ask("POST", &url("s"), &TEXT, &vec![b'z'; BODY]).await.expect(204);
+        for (answer, mut stream) in stalled {
+            send(&mut stream, b"!", true).await;
+            assert_eq!(answer.await.expect("an answer").status(), 204);
+        }
+        greedy.ask("POST", &url("s"), &TEXT, &vec![b'y'; BODY]).await.expect(204);
+    });
+}
+
+#[test]
 fn three_of_the_largest_bodies_come_at_once_on_one_connection() {
     let harness = Harness::start();
     harness.create_with("s", "text/plain", &[("stream-retention-records", "1")]);

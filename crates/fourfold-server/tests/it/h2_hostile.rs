@@ -212,6 +212,37 @@ fn answers_that_nobody_takes_are_bounded_by_connection() {
 }
 
 #[test]
+fn long_polls_that_nobody_takes_are_bounded_by_connection() {
+    let harness = Harness::start();
+    harness.create("s", "application/octet-stream");
+    run(async {
+        let tcp = tokio::net::TcpStream::connect(harness.listens).await.expect("it listens");
+        let mut shut = H2::on(tcp, client::Builder::new().initial_window_size(0)).await;
+        let mut asked = Vec::new();
+        for n in 1..=100 {
+            // Each wants another number of records at most, so that no two of them are given the same bytes.
+            let target = url(&format!("s?offset=now&live=long-poll&limit={n}"));
+            let mut ready = shut.send.clone().ready().await.expect("it lives");
+            asked.push(ready.send_request(H2::request("GET", &target, &[]), true).expect("it is sent").0);
+        }
+        shut.ask("HEAD", &url("s"), &[], b"").await.expect(200);
+        harness.wait_for_followers("s", 100);
+        let before = resident_bytes();
+        harness.append("s", "application/octet-stream", &vec![7; 1 << 20]);
+        for _ in 0..200 {
+            a_moment().await;
+        }
+        let grown = resident_bytes().saturating_sub(before);
+        assert!(grown < 60 << 20, "100 answers of 1 MiB were waited for, and memory grew by {grown} bytes");
+        harness.still_serves();
+        // Those that leave make room for the others.
+        drop(asked);
+        shut.ask("HEAD", &url("s"), &[], b"").await.expect(200);
+    });
+    harness.wait_for_connections(1);
+}
+
+#[test]
 fn a_window_of_single_bytes_gets_what_it_has_room_for() {
     let harness = Harness::start();
     harness.create("s", "text/plain");
