@@ -160,13 +160,16 @@ impl Counted {
             }
         }
         (self.at, self.streams, self.of) = (Some(Instant::now()), count.streams, count.of);
+        self.is_counting = false;
     }
 
-    /// With its end or without, as it failed or whoever asked has gone.
+    /// With its end or without, as it failed or whoever asked has gone: then the counts are as they were, and what it has found is in none.
     fn count_stops(&mut self) {
-        self.is_counting = false;
-        self.deletions.retain(|_, deletion| !deletion.over);
+        if std::mem::take(&mut self.is_counting) {
+            self.creations.values_mut().for_each(|creation| creation.found = false);
+        }
         self.creations.retain(|_, creation| !creation.over);
+        self.deletions.retain(|_, deletion| !deletion.over);
     }
 
     /// Whether one of the same subject takes as much for the same stream already: only one of them creates it.
@@ -721,6 +724,24 @@ mod tests {
             assert_eq!(quota.counted().streams, 1, "{listed_at} {is_told_late}");
             assert!(quota.counted().deletions.is_empty());
         }
+    }
+
+    #[tokio::test]
+    async fn a_creation_that_a_count_has_found_is_counted_also_if_the_count_is_given_up() {
+        let (quota, engine, options) = quota_and_engine();
+        quota.recount(&engine).await.unwrap();
+        let name = StreamName::new("a").unwrap();
+        let unlimited = LimitOptions::default();
+        let creating = quota.create(Who::nobody(), &name, 0, &engine, &unlimited).await.unwrap();
+        engine.create(&name, Create::default()).await.unwrap();
+        {
+            let _given_up = Counting::begin(&quota);
+            let page = engine.list("", None, 9).await.unwrap();
+            quota.counted().count_meets(&page.streams, &mut Counted::default());
+        }
+        creating.made();
+        assert_eq!(quota.counted().streams, 1);
+        assert!(quota.create(Who::nobody(), &StreamName::new("b").unwrap(), 0, &engine, &options).await.is_ok());
     }
 
     #[tokio::test]

@@ -228,8 +228,12 @@ fn start_shard(
         runtime.block_on(async move {
             tokio::spawn(relay.run());
             // As a task among the others, so that it has its turn when each of them has had one.
-            tokio::spawn(let_in(sockets, context));
-            let _ = ending.wait_for(|ended| *ended).await;
+            let letting_in = tokio::spawn(let_in(sockets, context));
+            tokio::select! {
+                // It ends with the acceptor; without it nobody would be served any more.
+                Err(panicked) = letting_in => std::panic::resume_unwind(panicked.into_panic()),
+                _ = ending.wait_for(|ended| *ended) => {}
+            }
         });
         runtime.shutdown_background();
     })?;
