@@ -78,6 +78,11 @@ impl Client {
         self.send(bytes);
     }
 
+    /// Waits until an answer has begun, and takes nothing of it.
+    pub(crate) fn is_answered(&self) {
+        assert_eq!(self.tcp.peek(&mut [0]).expect("an answer in time"), 1);
+    }
+
     pub(crate) fn half_close(&self) {
         self.tcp.shutdown(Shutdown::Write).expect("it was open");
     }
@@ -96,7 +101,10 @@ impl Client {
                 bytes
             }
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => 0,
-            Err(e) => panic!("nothing came: {e}; unread so far: {:?}", String::from_utf8_lossy(&self.unread)),
+            Err(e) => {
+                let last = &self.unread[self.unread.len().saturating_sub(1024)..];
+                panic!("nothing came: {e}; the last of what is unread: {:?}", String::from_utf8_lossy(last))
+            }
         }
     }
 

@@ -187,6 +187,7 @@ fn who_took_no_events_for_too_long_finds_a_goodbye_with_the_offset() {
     let harness = impatient(|_| {});
     let mut client = Client::connect_narrow(harness.address);
     client.request("GET", &url("s?offset=-1&live=sse"), &[], b"");
+    client.is_answered();
     harness.wait_for_connections(1); // It was let go.
     let mut live = Live::begun(client);
     let mut read = String::new();
@@ -209,6 +210,7 @@ fn who_took_no_lines_for_too_long_finds_a_goodbye_with_the_offset() {
     let mut client = Client::connect_narrow(harness.address);
     let target = url("s?offset=-1&live=long-poll&timeout=60");
     client.request("GET", &target, &[("accept", "application/x-ndjson")], b"");
+    client.is_answered();
     harness.wait_for_connections(1);
     let mut live = Live::begun(client);
     let mut read = String::new();
@@ -247,6 +249,7 @@ fn who_stalls_in_a_frame_that_is_too_large_to_finish_is_only_cut() {
     harness.append("large", "text/plain", "x".repeat(8 << 20).as_bytes());
     let mut client = Client::connect_narrow(harness.address);
     client.request("GET", &url("large?offset=-1&live=sse"), &[], b"");
+    client.is_answered();
     harness.wait_for_connections(1);
     let said = client.ended();
     assert!(said.len() < 8 << 20 && !String::from_utf8_lossy(&said).contains("goodbye"));
