@@ -296,13 +296,7 @@ fn risks(config: &ServeConfig, shown: &Shown) -> Vec<String> {
 
 /// Who else can read a file with a secret in it, in words; `None` if nobody can.
 fn readable_by_others(path: &Path) -> Option<String> {
-    // A file that is not there, or hidden from us, is a fault elsewhere.
-    let mode = fs::metadata(path).ok()?.permissions().mode();
-    let who = match (mode & 0o040 != 0, mode & 0o004 != 0) {
-        (_, true) => "everybody on this machine",
-        (true, false) => "its group",
-        (false, false) => return None,
-    };
+    let who = others(path, 0o4)?;
     let path = path.display();
     Some(format!(
         "{path} holds a secret and can be read by {who}: chmod 600 {path}, owned by the user that the server runs as."
@@ -311,14 +305,20 @@ fn readable_by_others(path: &Path) -> Option<String> {
 
 /// Who else gets into the data directory, in words; `None` if nobody does.
 fn open_to_others(dir: &Path) -> Option<String> {
-    let mode = fs::metadata(dir).ok()?.permissions().mode();
-    let who = match (mode & 0o010 != 0, mode & 0o001 != 0) {
-        (_, true) => "everybody on this machine",
-        (true, false) => "its group",
-        (false, false) => return None,
-    };
+    let who = others(dir, 0o1)?;
     let dir = dir.display();
     Some(format!("{dir} holds all streams and their keys and can be read by {who}: chmod 700 {dir}."))
+}
+
+/// Who but the owner has this bit of `rwx`.
+fn others(path: &Path, bit: u32) -> Option<&'static str> {
+    // What is not there, or hidden from us, is a fault elsewhere.
+    let mode = fs::metadata(path).ok()?.permissions().mode();
+    match (mode & (bit << 3) != 0, mode & bit != 0) {
+        (_, true) => Some("everybody on this machine"),
+        (true, false) => Some("its group"),
+        (false, false) => None,
+    }
 }
 
 /// Asks the running server.
