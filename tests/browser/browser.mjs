@@ -1,4 +1,7 @@
 // A browser to test with: Debian's chromium, pages that keep a list of their faults, and the parts of the page.
+import { spawn } from "node:child_process"
+import { createInterface } from "node:readline"
+
 import { chromium } from "playwright-core"
 
 export const WAIT_MS = 20_000 // for any one condition; a short poll may be told to come back after some seconds
@@ -12,6 +15,17 @@ const FLAGS = [
   "--disable-component-update",
   "--disable-sync",
 ]
+
+/** A server of the test's own, and where it listens. */
+export async function serve(flags) {
+  const program = process.env.FOURFOLD_BIN ?? "target/debug/fourfold"
+  const server = spawn(program, ["serve", "--engine", "memory", "--listen", "127.0.0.1:0", ...flags], { stdio: ["ignore", "pipe", "inherit"] })
+  for await (const line of createInterface({ input: server.stdout })) {
+    const url = /^listening on (\S+)$/.exec(line)?.[1]
+    if (url) return { server, url }
+  }
+  throw new Error("the server does not say where it listens")
+}
 
 export function launch() {
   const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium"

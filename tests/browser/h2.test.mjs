@@ -1,17 +1,15 @@
 // HTTP/2 in a real browser: a page follows more streams than HTTP/1.1 has connections for, on one connection. Starts its own server, which speaks TLS.
 import assert from "node:assert/strict"
-import { execFileSync, spawn } from "node:child_process"
+import { execFileSync } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { createInterface } from "node:readline"
 import { after, before, test } from "node:test"
 
-import { launch, openPage } from "./browser.mjs"
+import { launch, openPage, serve } from "./browser.mjs"
 
 const STREAMS = 20
 const LIMIT = { timeout: 90_000 }
-const program = process.env.FOURFOLD_BIN ?? "target/debug/fourfold"
 
 let browser, server, url, folder
 before(async () => {
@@ -19,13 +17,7 @@ before(async () => {
   const [cert, key] = [join(folder, "cert.pem"), join(folder, "key.pem")]
   const wanted = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost".split(" ")
   execFileSync("openssl", [...wanted, "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert], { stdio: "ignore" })
-  const flags = ["serve", "--engine", "memory", "--listen", "127.0.0.1:0", "--data-dir", join(folder, "data")]
-  server = spawn(program, [...flags, "--tls-cert", cert, "--tls-key", key], { stdio: ["ignore", "pipe", "inherit"] })
-  for await (const line of createInterface({ input: server.stdout })) {
-    url = /^listening on (https:\S+)$/.exec(line)?.[1]
-    if (url) break
-  }
-  assert.ok(url, "the server says where it listens")
+  ;({ server, url } = await serve(["--data-dir", join(folder, "data"), "--tls-cert", cert, "--tls-key", key]))
   browser = await launch()
 })
 after(async () => {

@@ -1,13 +1,12 @@
 // The page of a server with rules: what it shows without a token, with one, with one that ends, and what its code does then. Starts its own server.
 import assert from "node:assert/strict"
-import { execFileSync, spawn } from "node:child_process"
+import { execFileSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { createInterface } from "node:readline"
 import { after, before, test } from "node:test"
 
-import { launch, openPage, panels, untilReading } from "./browser.mjs"
+import { launch, openPage, panels, serve, untilReading } from "./browser.mjs"
 
 const LIMIT = { timeout: 90_000 }
 const SHOTS = process.env.FOURFOLD_SCREENSHOTS
@@ -31,13 +30,7 @@ append = ["users/{sub}/**"]
 create = ["users/{sub}/**"]
 `,
   )
-  const flags = ["serve", "--config", config, "--engine", "memory", "--listen", "127.0.0.1:0", "--data-dir", join(folder, "data")]
-  server = spawn(program, flags, { stdio: ["ignore", "pipe", "inherit"] })
-  for await (const line of createInterface({ input: server.stdout })) {
-    url = /^listening on (http:\S+)$/.exec(line)?.[1]
-    if (url) break
-  }
-  assert.ok(url, "the server says where it listens")
+  ;({ server, url } = await serve(["--config", config, "--data-dir", join(folder, "data")]))
   browser = await launch()
 })
 after(async () => {

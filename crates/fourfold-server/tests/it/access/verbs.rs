@@ -201,14 +201,20 @@ fn workers_are_steered_by_who_may_and_a_wake_by_its_own_token() {
     ask(&harness, wake, "POST", &format!("{target}/ack"), &json, done.as_bytes()).expect(200);
 }
 
+/// With a subscription `s1`, and a token of who steers it.
+fn subscribed() -> (Harness, String) {
+    let harness = guarded();
+    let steers = token(&json!({ "control": ["subscriptions/**"] }));
+    let wish = br#"{"type":"pull-wake","pattern":"jobs/*","wake_stream":"wakes"}"#;
+    let json = [("content-type", "application/json")];
+    ask(&harness, &steers, "PUT", &url("__ds/subscriptions/s1"), &json, wish).expect(201);
+    (harness, steers)
+}
+
 #[test]
 fn the_name_of_a_stream_is_no_leave_to_unfollow_it() {
-    let harness = guarded();
+    let (harness, steers) = subscribed();
     let target = url("__ds/subscriptions/s1");
-    let steers = token(&json!({ "control": ["subscriptions/**"] }));
-    let json = [("content-type", "application/json")];
-    let wish = br#"{"type":"pull-wake","pattern":"jobs/*","wake_stream":"wakes"}"#;
-    ask(&harness, &steers, "PUT", &target, &json, wish).expect(201);
     let reader = token(&json!({ "read": ["**"] }));
     // A stream of that name is no action: what it is called does not open the door.
     for stream in ["ack", "orders/ack", "x/callback", "x/release"] {
@@ -221,12 +227,8 @@ fn the_name_of_a_stream_is_no_leave_to_unfollow_it() {
 
 #[test]
 fn without_a_token_of_its_wakes_nobody_learns_of_a_subscription() {
-    let harness = guarded();
-    let target = url("__ds/subscriptions/s1");
-    let steers = token(&json!({ "control": ["subscriptions/**"] }));
+    let (harness, _) = subscribed();
     let json = [("content-type", "application/json")];
-    let wish = br#"{"type":"pull-wake","pattern":"jobs/*","wake_stream":"wakes"}"#;
-    ask(&harness, &steers, "PUT", &target, &json, wish).expect(201);
     // Whether there is such a subscription, and of which kind, is for whoever holds a token of it.
     let there = [("ack", br#"{"acks":[]}"#.as_slice()), ("callback", b"{}"), ("release", b"no JSON")];
     for (action, body) in there {
